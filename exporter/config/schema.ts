@@ -1,0 +1,231 @@
+// The one configuration schema. Validation, environment variables, flags, docs/configuration.md and the
+// chart's values schema all derive from it; every other module imports only the `Config` type.
+import { z } from 'zod';
+import {
+  about,
+  absolutePath,
+  bounds,
+  cidr,
+  endpoint,
+  flag,
+  headers,
+  hostPort,
+  integer,
+  label,
+  number,
+  oneOf,
+  routePattern,
+  section,
+  text,
+} from './values.ts';
+
+const DETAILS = ['namespace', 'workload', 'pod'] as const;
+
+/** `detail` of one probe; left out, it follows the top-level one. */
+const probeDetail = () =>
+  z
+    .enum(DETAILS)
+    .optional()
+    .meta(about({ description: "Overrides `detail` for this probe's metrics." }));
+
+const tcp = section('TCP: bytes, connections, failures, round-trip times, retransmits, listen queues.', {
+  enabled: flag(true, { description: 'Run this probe.' }),
+  detail: probeDetail(),
+});
+
+const routes = section('How paths become the values of `http_route`.', {
+  patterns: z
+    .array(
+      z.strictObject({
+        pattern: routePattern({ description: 'The route as it appears in `http_route`.' }),
+        service: label({ description: 'Only for this server workload; left out, for all.' }).optional(),
+      }),
+    )
+    .max(1024)
+    .default([])
+    .meta(
+      about({
+        description: 'Known routes; they win over the learnt ones, and the first that matches wins.',
+        allowed: 'a list of at most 1024 mappings {pattern, service?}',
+        examples: [[{ pattern: '/users/{id}/orders' }, { pattern: '/static/*', service: 'web' }]],
+      }),
+    ),
+  max_routes: integer(100, 1, 10_000, {
+    description: 'Learnt routes of one server workload; what comes later counts as `/*`.',
+  }),
+  max_paths: integer(16_384, 64, 1_048_576, {
+    description: 'Distinct paths whose route is remembered in the kernel; the least recently used give way.',
+  }),
+});
+
+const sampling = section('Which requests become spans. Decided in the kernel; metrics count every request.', {
+  ratio: number(0.01, 0, 1, {
+    description: 'Share of ordinary requests, 0 to 1. A sampled incoming `traceparent` is always honoured.',
+  }),
+  slow_millis: integer(1000, 0, 3_600_000, {
+    description: 'Requests that took at least this many milliseconds are sampled; 0 turns this off.',
+  }),
+  errors: flag(true, { description: 'Sample requests that failed (status 5xx, or no answer).' }),
+  spans_per_second: integer(100, 1, 100_000, {
+    description: 'Most spans per second on this node; what is over it is dropped and counted.',
+  }),
+});
+
+const http = section('HTTP/1: request rate, errors, duration and sizes, client and server side.', {
+  enabled: flag(true, { description: 'Run this probe.' }),
+  detail: probeDetail(),
+  provider: oneOf(['auto', 'fentry', 'tracepoint', 'kprobe'], 'auto', {
+    description: 'Which kernel hooks see the payload; `auto` takes the first that loads.',
+  }),
+  routes,
+  sampling,
+  duration_buckets_seconds: bounds(
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
+    {
+      description:
+        'Bucket bounds of the duration histograms in seconds; the default is the one that the semantic conventions advise.',
+    },
+  ),
+  idle_seconds: integer(60, 1, 86_400, {
+    description: 'A request without any byte for this many seconds counts as unanswered.',
+  }),
+});
+
+const otlpCommon = (signal: string) => ({
+  enabled: flag(false, { description: `Send ${signal} over OTLP/gRPC.` }),
+  endpoint: endpoint('http://localhost:4317', { description: 'The receiver; `https` means TLS.' }),
+  insecure: flag(false, { description: 'Speak plain text even when the endpoint says `https`.' }),
+  headers: headers({
+    description: 'Headers sent with every export, such as a token. Values are never printed.',
+    examples: [{ authorization: { env: 'OTLP_TOKEN' } }, { 'x-scope-orgid': 'team-a' }],
+  }),
+  timeout_seconds: number(10, 0.1, 300, { description: 'An export that takes longer failed, in seconds.' }),
+});
+
+const otlp = section('OpenTelemetry protocol over gRPC, beside the Prometheus endpoint.', {
+  metrics: section('Metrics over OTLP.', {
+    ...otlpCommon('metrics'),
+    interval_seconds: number(60, 1, 3600, { description: 'Time between two exports in seconds.' }),
+  }),
+  traces: section('Spans over OTLP.', {
+    ...otlpCommon('spans'),
+    queue_spans: integer(8192, 1, 1_048_576, {
+      description: 'Spans that wait for export; when full, new ones are dropped and counted.',
+    }),
+    batch_spans: integer(512, 1, 16_384, { description: 'Most spans in one export.' }),
+    delay_millis: integer(1000, 1, 60_000, {
+      description: 'An export starts at the latest this many milliseconds after its first span arrived.',
+    }),
+    concurrency: integer(4, 1, 64, { description: 'Exports in flight at once.' }),
+    retry_seconds: integer(60, 0, 3600, {
+      description:
+        'How long an export that failed is tried again, in seconds, before its spans are dropped and counted.',
+    }),
+  }),
+});
+
+const identity = section('How local processes and remote addresses get their names.', {
+  ranges: z
+    .array(
+      z.strictObject({
+        name: label({ description: 'The workload name that addresses of this range get.' }),
+        cidr: cidr({ description: 'The addresses.' }),
+      }),
+    )
+    .max(1024)
+    .default([])
+    .meta(
+      about({
+        description: 'Named address ranges. Other addresses outside the cluster count as `external`.',
+        allowed: 'a list of at most 1024 mappings {name, cidr}',
+        examples: [[{ name: 'office', cidr: '192.0.2.0/24' }]],
+      }),
+    ),
+  include_self: flag(false, { description: "Count the agent's own connections too." }),
+  zones: flag(false, { description: 'Add the labels `client_zone` and `server_zone`.' }),
+  proc_path: absolutePath('/proc', { description: "Where the host's proc file system is mounted." }),
+  cgroup_path: absolutePath('/sys/fs/cgroup', {
+    description: "Where the host's cgroup file systems are mounted.",
+  }),
+});
+
+const kubernetes = section('Names from the Kubernetes API.', {
+  enabled: z
+    .union([z.literal('auto'), z.boolean()])
+    .default('auto')
+    .meta(
+      about({
+        description: '`auto`: when a service account or a kubeconfig is there.',
+        allowed: 'auto, true or false',
+        flag: 'kubernetes',
+      }),
+    ),
+  node_name: text({ description: "This node's name in the cluster; empty: the host name." }),
+  kubeconfig: text({
+    description: 'Path of a kubeconfig file; empty: the service account, then `KUBECONFIG`.',
+  }),
+  remote: oneOf(['endpointslices', 'pods'], 'endpointslices', {
+    description:
+      'Where the names of pods on other nodes come from: EndpointSlices are cheap and know pods behind a Service; `pods` watches every pod of the cluster.',
+  }),
+});
+
+const limits = section(
+  'Bounds on memory. When one is reached the rest folds into `other`, sums stay exact.',
+  {
+    edges: integer(16_384, 64, 1_048_576, { description: 'Pairs of who talks to whom, in the kernel.' }),
+    owners: integer(8192, 64, 1_048_576, { description: 'Local workloads and processes, in the kernel.' }),
+    sockets: integer(262_144, 64, 16_777_216, { description: 'Sockets followed at once.' }),
+    series_per_metric: integer(10_000, 10, 1_000_000, { description: 'Series of one metric.' }),
+    series_idle_seconds: integer(300, 10, 86_400, {
+      description: 'A series goes this many seconds after the last activity of its workload.',
+    }),
+  },
+);
+
+export const configSchema = z
+  .strictObject({
+    listen: hostPort('0.0.0.0:9464', {
+      description: 'Address of `/metrics`, `/healthz` and `/readyz`. Port 0 takes any free one.',
+      flag: 'listen',
+    }),
+    detail: z
+      .enum(DETAILS)
+      .default('workload')
+      .meta(about({ description: 'How finely the metrics name both ends.', flag: 'detail' })),
+    log: section('Structured logs on standard error.', {
+      level: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info', {
+        description: 'The least severe level that is written.',
+        flag: 'log-level',
+      }),
+      format: oneOf(['auto', 'json', 'pretty'], 'auto', {
+        description: '`auto`: readable lines on a terminal, JSON elsewhere.',
+        flag: 'log-format',
+      }),
+    }),
+    limits,
+    probes: section('What is measured.', { tcp, http }),
+    bpf: section('How BPF programs are run.', {
+      stats: flag(true, {
+        description:
+          'Measure what each BPF program costs (`knp_bpf_program_seconds_total`). The kernel then takes two time stamps per run.',
+      }),
+    }),
+    identity,
+    kubernetes,
+    otlp,
+  })
+  .meta({ title: 'KubeNetProbe configuration', description: 'Settings of `kubenetprobe`.' });
+
+/** A checked configuration with every default filled in. */
+export type Config = z.output<typeof configSchema>;
+/** What a person may write: everything is optional. */
+export type ConfigInput = z.input<typeof configSchema>;
+export type Detail = Config['detail'];
+/** A header value: the text itself, or where it is read from. */
+export type HeaderValue = Config['otlp']['traces']['headers'][string];
+
+/** The configuration when nothing is given. */
+export function defaultConfig(): Config {
+  return configSchema.parse({});
+}
