@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Ties a socket to its edge, as late as possible: by the time of the first account the reader of an
+ * accepted socket, and the other end of a local connection, are known. Used by every probe that has a
+ * socket in its hand: `socket_state_of`, then `edge_of`.
+ */
+#pragma once
+
+#include "edge.h"
+#include "owner.h"
+#include <bpf/bpf_endian.h>
+
+static const struct edge no_edge;
+
+static __always_inline struct socket_state *socket_state_of(struct sock *sk)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+
+	if (!state || state->self != (u64)sk || (state->flags & SOCKET_IGNORED))
+		return NULL;
+	return state;
+}
+
+/* The remote address as 16 bytes; says 4 for IPv4 and v4-mapped, 6 for the rest. */
+static __always_inline u8 remote_address(struct sock *sk, u8 address[16])
+{
+	u32 *words = (u32 *)address;
+
+	if (sk->__sk_common.skc_family == AF_INET6) {
+		words[0] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0];
+		words[1] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1];
+		words[2] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2];
+		words[3] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3];
+		return words[0] == 0 && words[1] == 0 && words[2] == bpf_htonl(0xffff) ? 4 : 6;
+	}
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = sk->__sk_common.skc_daddr;
+	return 4;
+}
+
+static __always_inline bool is_loopback(const u8 address[16], u8 family)
+{
+	const u32 *words = (const u32 *)address;
+
+	if (family == 4)
+		return (bpf_ntohl(words[3]) >> 24) == 127;
+	return words[0] == 0 && words[1] == 0 && words[2] == 0 && words[3] == bpf_htonl(1);
+}
+
+/* Fills scope, range and address of a key from a remote address. */
+static __noinline int classify_remote(struct edge_key *key, const struct range_key *lookup)
+{
+	struct range *range = bpf_map_lookup_elem(&ranges, lookup);
+
+	if (range && range->kind == RANGE_NAMED) {
+		key->scope = SCOPE_RANGE;
+		key->range = range->id;
+	} else if (range && !(key->peer && key->role == ROLE_SERVER)) {
+		/* A client keeps what it dialled even where the other end is known: it may be a Service. */
+		key->scope = SCOPE_ADDRESS;
+		__builtin_memcpy(key->address, lookup->address, 16);
+	} else if (key->peer) {
+		key->scope = SCOPE_PEER;
+	} else if (is_loopback(lookup->address, key->family)) {
+		key->scope = SCOPE_LOOPBACK;
+	} else {
+		key->scope = SCOPE_EXTERNAL;
+	}
+	return 0;
+}
+
+static __always_inline u32 other_edge(u8 role)
+{
+	count_lost(LOST_EDGE_TABLE_FULL);
+	return role;
+}
+
+/* The number of an edge, made if it is new. Never fails: a full table answers EDGE_OTHER_*. */
+static __noinline u32 intern_edge(struct edge_key *key)
+{
+	struct edge_state *state;
+	struct edge *edge;
+	u32 id, *known = bpf_map_lookup_elem(&edge_ids, key);
+
+	if (known)
+		return *known;
+	state = shared_state();
+	if (!state)
+		return other_edge(key->role);
+	id = __sync_fetch_and_add(&state->next_edge, 1);
+	if (bpf_map_update_elem(&edges, &id, &no_edge, BPF_NOEXIST))
+		return other_edge(key->role);
+	edge = bpf_map_lookup_elem(&edges, &id);
+	if (!edge)
+		return other_edge(key->role);
+	edge->key = *key;
+	if (bpf_map_update_elem(&edge_ids, key, &id, BPF_NOEXIST)) {
+		bpf_map_delete_elem(&edges, &id);
+		known = bpf_map_lookup_elem(&edge_ids, key);
+		return known ? *known : other_edge(key->role);
+	}
+	return id;
+}
+
+/* Both ends look each other up here; whoever comes second finds the first. */
+static __always_inline u32 peer_of(struct socket_state *state)
+{
+	struct pair *pair = state->pair ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
+
+	if (!pair)
+		return 0;
+	if (state->role == ROLE_SERVER) {
+		pair->server_owner = state->owner;
+		return pair->client_owner;
+	}
+	pair->client_owner = state->owner;
+	return pair->server_owner;
+}
+
+/* A connection enters `opened` once and `open` until it closes. A walk and a close may be at work on one
+ * socket at the same time on two processors; every step is an atomic one, so each counts once. */
+static __noinline int count_open(struct socket_state *state, struct edge *edge)
+{
+	u32 before = __sync_fetch_and_or(&state->flags, SOCKET_COUNTED | SOCKET_OPEN);
+
+	if (!(before & SOCKET_COUNTED))
+		ATOMIC_ADD(edge->opened, 1);
+	if (before & SOCKET_OPEN)
+		return 0;
+	ATOMIC_ADD(edge->open, 1);
+	if ((before & SOCKET_CLOSED) && (__sync_fetch_and_and(&state->flags, ~SOCKET_OPEN) & SOCKET_OPEN))
+		ATOMIC_ADD(edge->open, -1);
+	return 0;
+}
+
+/* Gives the socket its edge, unless another processor has just done so; answers the one that holds. */
+static __always_inline u32 adopt_edge(struct socket_state *state, u32 id)
+{
+	u32 first = __sync_val_compare_and_swap(&state->edge_id, 0, id);
+	struct edge *edge;
+
+	if (first)
+		return first;
+	edge = bpf_map_lookup_elem(&edges, &id);
+	if (!edge) {
+		count_lost(LOST_EDGE_GONE);
+		return id;
+	}
+	ATOMIC_ADD(edge->sockets, 1);
+	if (state->flags & SOCKET_ESTABLISHED)
+		count_open(state, edge);
+	return id;
+}
+
+static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
+{
+	struct range_key remote = {.prefix_bits = 128};
+	struct edge_key key = {.owner = state->owner, .role = state->role};
+
+	if (state->role == ROLE_LISTENER) {
+		key.local_port = state->local_port;
+		key.family = sk->__sk_common.skc_family == AF_INET6 ? 6 : 4;
+	} else {
+		key.family = remote_address(sk, remote.address);
+		key.peer = peer_of(state);
+		if (state->role == ROLE_SERVER)
+			key.local_port = state->local_port;
+		else
+			key.remote_port = state->remote_port;
+		classify_remote(&key, &remote);
+	}
+	return adopt_edge(state, intern_edge(&key));
+}
+
+/* The edge of a socket, resolved the first time that it is asked for. */
+static __always_inline u32 edge_of(struct sock *sk, struct socket_state *state)
+{
+	return state->edge_id ? state->edge_id : resolve_edge(sk, state);
+}
