@@ -1,46 +1,64 @@
-# KubeNetProbe: everything a person or CI calls. `make help` lists it.
+# KubeNetProbe: everything that a person or CI calls. `make help` lists it.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 
-export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+# build/tools/bin holds what scripts/bootstrap had to find or fetch itself.
+export PATH := $(CURDIR)/node_modules/.bin:$(CURDIR)/build/tools/bin:$(PATH)
 
+# ---- BPF programs: -target bpf with headers of this tree only, so that neither the build machine's kernel nor its
+# distribution matters. BPF_ARCH names the machine that will run them (x86 or arm64: registers in uprobes).
+BPF_ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=build/bpf/%.bpf.o)
-BPF_HEADERS := $(wildcard bpf/include/*.h)
-# Where <bpf/bpf_helpers.h> lives: the vendored libbpf, so that no distribution's version matters.
-BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -Ibpf/include -isystem native/vendor/include
+BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) \
+  -nostdinc -Ibpf -Ibpf/include -isystem native/vendor/include
+TS_SOURCES := $(shell find exporter -name '*.ts' 2>/dev/null)
 
-.PHONY: help deps build bpf native ts run test lint bench guests clean
+.PHONY: help deps test-deps build native bpf ts run test lint format bench guests clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-deps: ## Install what is missing (apt, npm)
-	@scripts/bootstrap
+deps:
+	@scripts/bootstrap build
+test-deps:
+	@scripts/bootstrap test
 
-build: deps native bpf ts ## Build the addon, the BPF programs and the agent
+build: native bpf ts ## Build the native addon, the BPF programs and the agent
 
-native:
+native: deps
 	@$(MAKE) -C native
 
-bpf: $(BPF_OBJECTS)
-build/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
+bpf: deps $(BPF_OBJECTS)
+$(BPF_OBJECTS): build/bpf/%.bpf.o: bpf/%.bpf.c Makefile | deps
 	@mkdir -p $(@D)
-	clang $(BPF_CFLAGS) -c $< -o $@.tmp
-	llvm-strip -g $@.tmp && mv $@.tmp $@
+	clang $(BPF_CFLAGS) -MMD -MP -MF build/bpf/$*.d -MT $@ -c $< -o $@.tmp
+	@llvm-strip -g $@.tmp && mv $@.tmp $@
+-include $(BPF_OBJECTS:.bpf.o=.d)
 
-ts:
+ts: dist/.built
+dist/.built: $(TS_SOURCES) tsconfig.json tsconfig.build.json package-lock.json | deps
 	tsc -p tsconfig.build.json
+	@touch $@
 
-run: build ## Run the agent on this host (needs root)
-	bin/kubenetprobe run
+run: build ## Build, then run the agent on this host; needs root. Options: make run ARGS='--listen 127.0.0.1:9464'
+	@scripts/as-root bin/kubenetprobe run $(ARGS)
 
-test: build ## Run every test
-	vitest run
+test: test-deps build ## Build, then run every check and test; ends with a summary. One stage: make test STAGES=unit
+	@node scripts/test.ts $(STAGES)
 
-lint: ## Format, lint and architecture checks
-	biome check .
-	tsc --noEmit
+lint: deps ## Formatting, lint, types, unused code, and the rules of the house
+	@node scripts/test.ts lint
+
+format: deps ## Rewrite the files as the formatter wants them
+	@biome check --write .
+
+bench: test-deps build ## Measure the agent's cost. One bench: make bench ARGS='--only iperf3 --json'
+	@scripts/as-root node test/load/run.ts $(ARGS)
+
+guests: test-deps build ## The kernel tests in other kernels under QEMU. KERNELS='6.1 7', KNP_GUEST_TESTS='test/kernel/tcp*'
+	@node scripts/test.ts guests-full
 
 clean: ## Remove what was built
 	rm -rf build dist
