@@ -1,0 +1,137 @@
+// HTTP metrics by OpenTelemetry's semantic conventions, and the service graph metrics that Grafana reads. Part of
+// the catalogue. https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
+import { EDGE } from './attributes.ts';
+import { BODY_BYTES, defineMetrics, HTTP_DURATION_SECONDS } from './definition.ts';
+
+const REQUEST = [
+  ...EDGE,
+  'http.request.method',
+  'http.response.status_code',
+  'http.route',
+  'url.scheme',
+  'network.protocol.version',
+  'error.type',
+] as const;
+const ACTIVE = [...EDGE, 'http.request.method', 'url.scheme'] as const;
+const GRAPH = ['client', 'server', 'client_service_namespace', 'server_service_namespace'] as const;
+
+const stable = { probe: 'http', stability: 'stable', kind: 'histogram', attributes: REQUEST } as const;
+const histogram = {
+  probe: 'http',
+  stability: 'development',
+  kind: 'histogram',
+  attributes: REQUEST,
+} as const;
+const active = {
+  probe: 'http',
+  stability: 'development',
+  kind: 'updowncounter',
+  unit: '{request}',
+  attributes: ACTIVE,
+} as const;
+const graph = { probe: 'http', stability: 'stable', attributes: GRAPH } as const;
+
+export const HTTP_METRICS = defineMetrics([
+  {
+    ...stable,
+    name: 'http.server.request.duration',
+    unit: 's',
+    description: 'Duration of HTTP server requests: first byte of the request to last byte of the response.',
+    buckets: HTTP_DURATION_SECONDS,
+  },
+  {
+    ...stable,
+    name: 'http.client.request.duration',
+    unit: 's',
+    description: 'Duration of HTTP client requests: first byte of the request to last byte of the response.',
+    buckets: HTTP_DURATION_SECONDS,
+  },
+  {
+    ...histogram,
+    name: 'knp.http.server.time_to_first_byte',
+    unit: 's',
+    description: 'First byte of the request to first byte of the response, measured by the server.',
+    buckets: HTTP_DURATION_SECONDS,
+  },
+  {
+    ...histogram,
+    name: 'http.server.request.body.size',
+    unit: 'By',
+    description: 'Size of HTTP server request bodies as transferred, without headers.',
+    buckets: BODY_BYTES,
+  },
+  {
+    ...histogram,
+    name: 'http.server.response.body.size',
+    unit: 'By',
+    description: 'Size of HTTP server response bodies as transferred, without headers.',
+    buckets: BODY_BYTES,
+  },
+  {
+    ...histogram,
+    name: 'http.client.request.body.size',
+    unit: 'By',
+    description: 'Size of HTTP client request bodies as transferred, without headers.',
+    buckets: BODY_BYTES,
+  },
+  {
+    ...histogram,
+    name: 'http.client.response.body.size',
+    unit: 'By',
+    description: 'Size of HTTP client response bodies as transferred, without headers.',
+    buckets: BODY_BYTES,
+  },
+  { ...active, name: 'http.server.active_requests', description: 'HTTP server requests in flight.' },
+  { ...active, name: 'http.client.active_requests', description: 'HTTP client requests in flight.' },
+  {
+    probe: 'http',
+    stability: 'development',
+    name: 'knp.http.routes',
+    kind: 'gauge',
+    unit: '{route}',
+    description: 'Routes learnt so far.',
+    attributes: [],
+  },
+  {
+    probe: 'http',
+    stability: 'development',
+    name: 'knp.http.unparsed_connections',
+    kind: 'counter',
+    unit: '{connection}',
+    description: 'Connections whose HTTP traffic could not be followed to the end.',
+    attributes: ['reason'],
+    values: { reason: ['upgrade', 'connect', 'malformed', 'joined_midway', 'no_state', 'other'] },
+  },
+  // Grafana's service graph: the exact names of Tempo's metrics generator.
+  // https://grafana.com/docs/tempo/latest/metrics-generator/service_graphs/
+  {
+    ...graph,
+    name: 'traces_service_graph_request_total',
+    kind: 'counter',
+    unit: '',
+    description: 'Requests between two nodes of the service graph.',
+  },
+  {
+    ...graph,
+    name: 'traces_service_graph_request_failed_total',
+    kind: 'counter',
+    unit: '',
+    description: 'Failed requests between two nodes of the service graph.',
+  },
+  {
+    ...graph,
+    name: 'traces_service_graph_request_server_seconds',
+    kind: 'histogram',
+    unit: 's',
+    description: 'Duration of requests between two nodes of the service graph, measured by the server.',
+    buckets: HTTP_DURATION_SECONDS,
+  },
+  {
+    ...graph,
+    name: 'traces_service_graph_request_client_seconds',
+    kind: 'histogram',
+    unit: 's',
+    description: 'Duration of requests between two nodes of the service graph, measured by the client.',
+    buckets: HTTP_DURATION_SECONDS,
+  },
+]);
