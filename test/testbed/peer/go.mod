@@ -1,0 +1,3 @@
+module kubenetprobe/testbed/peer
+
+go 1.21
