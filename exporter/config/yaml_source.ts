@@ -29,9 +29,10 @@ export function readYaml(file: string, text: string): YamlResult {
   let tree: unknown;
   try {
     tree = document.toJS();
-  } catch {
-    // Aliases that multiply without end.
-    return { ok: false, problems: [{ place: place(0), text: 'not valid YAML: too many aliases' }] };
+  } catch (error) {
+    // An alias without its anchor, or aliases that multiply without end.
+    const [reason] = String((error as Error).message).split('\n');
+    return { ok: false, problems: [{ place: place(0), text: `not valid YAML: ${reason}` }] };
   }
   const locate: Locate = (path, key) => place(offsetOf(document, path, key));
   return { ok: true, tree: emptySections(tree, []), locate };
