@@ -98,6 +98,8 @@ export interface SpanIdentity {
 
 /** Takes sampled requests. Never throws, never blocks; what it cannot keep it counts. */
 export interface SpanSink {
+  /** False while nobody wants spans (no export configured, nobody watches): probes may skip sampling altogether. */
+  readonly active: boolean;
   /** Returns the ids of the span, or undefined when it was not accepted (and counted as lost). */
   accept(record: SpanRecord): SpanIdentity | undefined;
 }
