@@ -15,6 +15,8 @@ export interface CgroupLookupOptions {
 export class CgroupLookup {
   readonly #options: Required<CgroupLookupOptions>;
   #paths = new Map<number, string>();
+  /** Ids that a walk did not find. Ids are not reused, so they stay absent; dropped all at once when too many. */
+  #absent = new Set<number>();
   #lastWalk = Number.NEGATIVE_INFINITY;
   /** Walks done so far. */
   walks = 0;
@@ -38,12 +40,17 @@ export class CgroupLookup {
   path(id: bigint | number): string | undefined {
     const key = Number(id);
     const known = this.#paths.get(key);
-    if (known !== undefined || key === 0) return known;
+    if (known !== undefined || key === 0 || this.#absent.has(key)) return known;
     const now = this.#options.now();
     if (now - this.#lastWalk < this.#options.minIntervalMillis) return undefined;
     this.#lastWalk = now;
     this.#walk();
-    return this.#paths.get(key);
+    const found = this.#paths.get(key);
+    if (found === undefined) {
+      if (this.#absent.size >= this.#options.maxDirectories) this.#absent.clear();
+      this.#absent.add(key);
+    }
+    return found;
   }
 
   #walk(): void {
