@@ -134,15 +134,17 @@ export function detectCgroupMode(options: DetectOptions = {}): CgroupMode {
   if (best === undefined || (hasV2 && v2Count > 0 && v2Count >= v1Count)) {
     return withMount(
       { mode: 'v2', layout },
-      mounts.find((mount) => mount.version === 2),
+      mounts.filter((mount) => mount.version === 2),
     );
   }
   return withMount(
     { mode: 'v1', controller: best, layout },
-    mounts.find((mount) => mount.version === 1 && mount.controllers.includes(best)),
+    mounts.filter((mount) => mount.version === 1 && mount.controllers.includes(best)),
   );
 }
 
-function withMount(mode: CgroupMode, mount: CgroupMount | undefined): CgroupMode {
+/** One hierarchy may be mounted many times; a mount that shows all of it is worth more than a container's own part. */
+function withMount(mode: CgroupMode, mounts: readonly CgroupMount[]): CgroupMode {
+  const mount = mounts.find((candidate) => candidate.root === '/') ?? mounts[0];
   return mount === undefined ? mode : { ...mode, mountpoint: mount.mountpoint };
 }

@@ -107,6 +107,13 @@ describe('detectCgroupMode', () => {
     });
   });
 
+  it('a mount that shows the whole hierarchy is preferred to a part of it', () => {
+    const part = V2_MOUNT.replace(' / /sys', ' /kubepods/pod1/c1 /sys');
+    write('self/mountinfo', part + V2_MOUNT.replace('/sys/fs/cgroup', '/host/sys/fs/cgroup'));
+    write('self/cgroup', '0::/\n');
+    expect(detectCgroupMode({ proc: root }).mountpoint).toBe('/host/sys/fs/cgroup');
+  });
+
   it('no /proc at all: v2, which every kernel that the agent supports has', () => {
     expect(detectCgroupMode({ proc: join(root, 'nowhere') })).toEqual({ mode: 'v2', layout: 'v2' });
   });
