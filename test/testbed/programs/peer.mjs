@@ -54,7 +54,9 @@ function serveRaw(socket) {
 }
 
 function settle(socket) {
-  const total = (served[socket.peer.name ?? '?'] ??= emptyCounts());
+  const who = socket.peer.name ?? '?';
+  served[who] ??= emptyCounts();
+  const total = served[who];
   total.connections++;
   total.requests += socket.peer.requests;
   total.sent += socket.bytesWritten;
