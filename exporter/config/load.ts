@@ -5,11 +5,11 @@ import { readFile, stat } from 'node:fs/promises';
 import { checkSecrets } from './headers.ts';
 import { formatProblems, type Problem, problemsOf } from './problems.ts';
 import { type Config, configSchema } from './schema.ts';
-import { CONFIG_FILE_VARIABLE, nearest, quoted, type Setting, settings } from './settings.ts';
+import { CONFIG_FILE_VARIABLE, formatPath, nearest, quoted, type Setting, settings } from './settings.ts';
 
 /** One setting given on the command line. */
 export interface FlagValue {
-  /** As typed, for messages: `--listen`, `--set probes.tcp.enabled`. */
+  /** As typed, for messages: `--listen`, `--set`. */
   place: string;
   /** `probes.tcp.enabled` */
   path: string;
@@ -213,6 +213,6 @@ async function flagLayer(flag: FlagValue, problems: Problem[]): Promise<Layer | 
   let hint = ' `kubenetprobe config docs` lists all';
   if (inside.length > 0) hint = ` allowed below it: ${inside.join(', ')}`;
   else if (meant !== undefined) hint = ` did you mean ${meant}?${hint}`;
-  problems.push({ place: flag.place, text: `no such setting;${hint}` });
+  problems.push({ place: flag.place, text: `${formatPath(flag.path.split('.'))}: no such setting;${hint}` });
   return undefined;
 }

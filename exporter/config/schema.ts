@@ -144,8 +144,8 @@ const identity = section('How local processes and remote addresses get their nam
   include_self: flag(false, { description: "Count the agent's own connections too." }),
   zones: flag(false, { description: 'Add the labels `client_zone` and `server_zone`.' }),
   proc_path: absolutePath('/proc', { description: "Where the host's proc file system is mounted." }),
-  cgroup_path: absolutePath('/sys/fs/cgroup', {
-    description: "Where the host's cgroup file systems are mounted.",
+  root_path: absolutePath('/', {
+    description: "Where the host's root is mounted, for the names of containers.",
   }),
 });
 

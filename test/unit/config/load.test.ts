@@ -36,7 +36,7 @@ async function fileRefusal(text: string | Uint8Array): Promise<string> {
   return message.replaceAll(`${path}:`, '').replaceAll(path, 'FILE');
 }
 
-const set = (path: string, value: string) => ({ place: `--set ${path}`, path, value });
+const set = (path: string, value: string) => ({ place: '--set', path, value });
 
 describe('sources', () => {
   test('nothing given: the defaults', async () => {
@@ -53,7 +53,7 @@ describe('sources', () => {
     expect(Object.fromEntries(origins)).toEqual({
       listen: `${path}:1:9`,
       detail: `${path}:2:9`,
-      'limits.edges': '--set limits.edges',
+      'limits.edges': '--set',
       'limits.owners': 'KNP_LIMITS_OWNERS',
       'limits.sockets': `${path}:3:44`,
     });
@@ -167,10 +167,10 @@ describe('a wrong key is refused', () => {
 
   test('in a flag', async () => {
     expect(await refusal({ flags: [set('limit.edges', '5')] })).toBe(
-      '--set limit.edges: no such setting; did you mean limits.edges? `kubenetprobe config docs` lists all',
+      '--set: limit.edges: no such setting; did you mean limits.edges? `kubenetprobe config docs` lists all',
     );
     expect(await refusal({ flags: [set('log', '5')] })).toBe(
-      '--set log: no such setting; allowed below it: log.level, log.format',
+      '--set: log: no such setting; allowed below it: log.level, log.format',
     );
   });
 });
@@ -268,7 +268,7 @@ describe('a wrong value is refused', () => {
       `KNP_LISTEN: listen: found "x"; allowed: ${HOST_PORT}`,
     );
     expect(await refusal({ flags: [set('probes.tcp.enabled', 'on')] })).toBe(
-      '--set probes.tcp.enabled: probes.tcp.enabled: found "on"; allowed: true or false',
+      '--set: probes.tcp.enabled: found "on"; allowed: true or false',
     );
     expect(await refusal({ env: { KNP_IDENTITY_RANGES: '[{' } })).toBe(
       'KNP_IDENTITY_RANGES: identity.ranges: the value is neither JSON nor YAML',

@@ -99,12 +99,12 @@ describe('docs', () => {
         KNP_LISTEN: ':1',
         KNP_OTLP_TRACES_HEADERS: '{authorization: s3cret, b: {env: TOKEN}, c: {file: /run/token}}',
       },
-      flags: [{ place: '--set limits.edges', path: 'limits.edges', value: '64' }],
+      flags: [{ place: '--set', path: 'limits.edges', value: '64' }],
     });
     if (!result.ok) throw new Error(result.message);
     const text = renderEffective(result.config, result.origins);
     expect(text).toContain('\nlisten: :1 # KNP_LISTEN\n'.slice(1));
-    expect(text).toContain('\n  edges: 64 # --set limits.edges\n');
+    expect(text).toContain('\n  edges: 64 # --set\n');
     expect(text).toContain('\n  owners: 8192\n');
     expect(text).toContain('    # KNP_OTLP_TRACES_HEADERS\n    headers:\n      authorization: (hidden)\n');
     expect(text).not.toContain('s3cret');
