@@ -2,7 +2,6 @@
 #define _GNU_SOURCE 1
 #define PACKAGE_NAME "elfutils"
 #define PACKAGE_VERSION "0.192"
-
 #define HAVE_DECL_MEMPCPY 1
 #define HAVE_DECL_MEMRCHR 1
 #define HAVE_DECL_POWEROF2 1

@@ -1,0 +1,312 @@
+// Links: every way to attach a program, reading an iterator, detaching.
+#include "knp.h"
+
+#include <fcntl.h>
+#include <linux/if_link.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace knp {
+
+void Link::Close() {
+  if (!object) return;
+  Object* owner = object;
+  object = nullptr;
+  if (link) bpf_link__destroy(link);
+  link = nullptr;
+  if (raw_fd >= 0) close(raw_fd);
+  raw_fd = -1;
+  if (tc) {
+    LogCapture quiet;
+    tc_opts.prog_fd = tc_opts.prog_id = tc_opts.flags = 0;
+    bpf_tc_detach(&tc_hook, &tc_opts);
+    tc = false;
+  }
+  owner->Release(this);
+}
+
+namespace {
+
+struct Target {
+  std::shared_ptr<Object> object;
+  bpf_program* program = nullptr;
+  std::string name;
+};
+
+bool GetTarget(Call& call, Target* target) {
+  target->object = call.GetObject(0);
+  if (!target->object) return false;
+  target->program = call.GetProgram(target->object.get(), 1);
+  if (target->program) target->name = bpf_program__name(target->program);
+  return target->program != nullptr;
+}
+
+napi_value Adopt(Call& call, Target& target, bpf_link* link, int raw_fd = -1) {
+  auto handle = std::make_shared<Link>(call.env, target.object.get());
+  handle->link = link;
+  handle->raw_fd = raw_fd;
+  target.object->Adopt(handle);
+  return call.Wrap(handle);
+}
+
+napi_value Refused(Call& call, const Target& target, int error, const std::string& where, const LogCapture& log) {
+  return call.Fail(error, "cannot attach program '" + target.name + "'" + where, log.text());
+}
+
+// attach(object, program): by what its SEC() says
+napi_value Attach(Call& call) {
+  Target target;
+  if (!GetTarget(call, &target)) return nullptr;
+  LogCapture log;
+  bpf_link* link = bpf_program__attach(target.program);
+  if (!link) return Refused(call, target, errno, "", log);
+  return Adopt(call, target, link);
+}
+
+// attachIterator(object, program, map|undefined, pid|undefined)
+napi_value AttachIterator(Call& call) {
+  Target target;
+  if (!GetTarget(call, &target)) return nullptr;
+  bpf_iter_link_info info{};
+  LIBBPF_OPTS(bpf_iter_attach_opts, options);
+  if (call.Has(2)) {
+    auto map = call.GetMap(2);
+    if (!map) return nullptr;
+    info.map.map_fd = map->fd;
+    options.link_info = &info;
+    options.link_info_len = sizeof(info);
+  } else if (call.Has(3)) {
+    int64_t pid;
+    if (!call.GetInt(3, &pid)) return nullptr;
+    info.task.pid = pid;
+    options.link_info = &info;
+    options.link_info_len = sizeof(info);
+  }
+  LogCapture log;
+  bpf_link* link = bpf_program__attach_iter(target.program, &options);
+  if (!link) return Refused(call, target, errno, " as an iterator", log);
+  return Adopt(call, target, link);
+}
+
+// attachUprobe(object, program, path, symbol|undefined, offset, pid, retprobe, cookie, refCtrOffset); pid -1: every process
+napi_value AttachUprobe(Call& call) {
+  Target target;
+  std::string path, symbol;
+  int64_t pid;
+  uint64_t offset, cookie, semaphore;
+  bool retprobe;
+  if (!GetTarget(call, &target) || !call.GetString(2, &path)) return nullptr;
+  if (call.Has(3) && !call.GetString(3, &symbol)) return nullptr;
+  if (!call.GetU64(4, &offset) || !call.GetInt(5, &pid) || !call.GetBool(6, &retprobe) || !call.GetU64(7, &cookie) ||
+      !call.GetU64(8, &semaphore))
+    return nullptr;
+  LIBBPF_OPTS(bpf_uprobe_opts, options);
+  options.ref_ctr_offset = semaphore;
+  options.bpf_cookie = cookie;
+  options.retprobe = retprobe;
+  options.func_name = symbol.empty() ? nullptr : symbol.c_str();
+  options.attach_mode = PROBE_ATTACH_MODE_LINK;  // the other modes survive a killed process
+  LogCapture log;
+  bpf_link* link = bpf_program__attach_uprobe_opts(target.program, pid, path.c_str(), offset, &options);
+  if (!link) return Refused(call, target, errno, " to " + path, log);
+  return Adopt(call, target, link);
+}
+
+// attachKprobe(object, program, function, offset, retprobe, cookie)
+napi_value AttachKprobe(Call& call) {
+  Target target;
+  std::string function;
+  uint64_t offset, cookie;
+  bool retprobe;
+  if (!GetTarget(call, &target) || !call.GetString(2, &function) || !call.GetU64(3, &offset) ||
+      !call.GetBool(4, &retprobe) || !call.GetU64(5, &cookie))
+    return nullptr;
+  LIBBPF_OPTS(bpf_kprobe_opts, options);
+  options.offset = offset;
+  options.retprobe = retprobe;
+  options.bpf_cookie = cookie;
+  options.attach_mode = PROBE_ATTACH_MODE_LINK;
+  LogCapture log;
+  bpf_link* link = bpf_program__attach_kprobe_opts(target.program, function.c_str(), &options);
+  if (!link) return Refused(call, target, errno, " to " + function, log);
+  return Adopt(call, target, link);
+}
+
+// attachTcx(object, program, ifindex, ingress)
+napi_value AttachTcx(Call& call) {
+  Target target;
+  int64_t ifindex;
+  bool ingress;
+  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetBool(3, &ingress)) return nullptr;
+  LogCapture log;
+  int fd = bpf_link_create(bpf_program__fd(target.program), ifindex, ingress ? BPF_TCX_INGRESS : BPF_TCX_EGRESS, nullptr);
+  if (fd < 0) return Refused(call, target, fd, " with tcx to interface " + std::to_string(ifindex), log);
+  return Adopt(call, target, nullptr, fd);
+}
+
+// attachTc(object, program, ifindex, ingress, handle, priority): a clsact filter. It is no link: it outlives a killed
+// process, so callers give handle and priority, and attaching again replaces what was left behind.
+napi_value AttachTc(Call& call) {
+  Target target;
+  int64_t ifindex, handle, priority;
+  bool ingress;
+  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetBool(3, &ingress) ||
+      !call.GetInt(4, &handle) || !call.GetInt(5, &priority))
+    return nullptr;
+  LogCapture log;
+  auto link = std::make_shared<Link>(call.env, target.object.get());
+  link->tc_hook.sz = sizeof(bpf_tc_hook);
+  link->tc_hook.ifindex = ifindex;
+  link->tc_hook.attach_point = ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+  link->tc_opts.sz = sizeof(bpf_tc_opts);
+  link->tc_opts.prog_fd = bpf_program__fd(target.program);
+  link->tc_opts.handle = handle;
+  link->tc_opts.priority = priority;
+  link->tc_opts.flags = handle && priority ? BPF_TC_F_REPLACE : 0;
+  int error = bpf_tc_hook_create(&link->tc_hook);
+  if (!error || error == -EEXIST) error = bpf_tc_attach(&link->tc_hook, &link->tc_opts);
+  if (error) {
+    link->object = nullptr;
+    return Refused(call, target, error, " with tc to interface " + std::to_string(ifindex), log);
+  }
+  link->tc = true;
+  target.object->Adopt(link);
+  return call.Wrap(link);
+}
+
+// attachXdp(object, program, ifindex, mode): mode 0 kernel's choice, 1 generic, 2 driver, 3 hardware
+napi_value AttachXdp(Call& call) {
+  Target target;
+  int64_t ifindex, mode;
+  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetInt(3, &mode)) return nullptr;
+  constexpr uint32_t kFlags[] = {0, XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE};
+  LIBBPF_OPTS(bpf_link_create_opts, options, .flags = kFlags[mode & 3]);
+  LogCapture log;
+  int fd = bpf_link_create(bpf_program__fd(target.program), ifindex, BPF_XDP, &options);
+  if (fd < 0) return Refused(call, target, fd, " with XDP to interface " + std::to_string(ifindex), log);
+  return Adopt(call, target, nullptr, fd);
+}
+
+// attachCgroup(object, program, path)
+napi_value AttachCgroup(Call& call) {
+  Target target;
+  std::string path;
+  if (!GetTarget(call, &target) || !call.GetString(2, &path)) return nullptr;
+  LogCapture log;
+  int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return Refused(call, target, errno, " to cgroup " + path, log);
+  bpf_link* link = bpf_program__attach_cgroup(target.program, fd);
+  int error = errno;
+  close(fd);
+  if (!link) return Refused(call, target, error, " to cgroup " + path, log);
+  return Adopt(call, target, link);
+}
+
+// attachNetns(object, program, path): flow dissector, sk_lookup
+napi_value AttachNetns(Call& call) {
+  Target target;
+  std::string path;
+  if (!GetTarget(call, &target) || !call.GetString(2, &path)) return nullptr;
+  LogCapture log;
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Refused(call, target, errno, " to network namespace " + path, log);
+  bpf_link* link = bpf_program__attach_netns(target.program, fd);
+  int error = errno;
+  close(fd);
+  if (!link) return Refused(call, target, error, " to network namespace " + path, log);
+  return Adopt(call, target, link);
+}
+
+std::shared_ptr<Link> GetLink(Call& call) {
+  auto link = call.Get<Link>(0, Kind::kLink, "BPF link");
+  if (link && link->closed()) {
+    call.Misuse("the BPF link is closed");
+    return nullptr;
+  }
+  return link;
+}
+
+// linkRead(link, maxBytes): Buffer, everything that one pass of the iterator wrote
+napi_value Read(Call& call) {
+  auto link = GetLink(call);
+  int64_t limit;
+  if (!link || !call.GetInt(1, &limit)) return nullptr;
+  if (link->tc) return call.Misuse("a tc filter cannot be read");
+  int fd = bpf_iter_create(link->fd());
+  if (fd < 0) return call.Fail(fd, "cannot start the iterator");
+  std::vector<uint8_t> out(64 << 10);
+  size_t used = 0;
+  int error = 0;
+  for (;;) {
+    if (used == out.size()) {
+      if (used >= static_cast<size_t>(limit)) {
+        error = EFBIG;
+        break;
+      }
+      out.resize(out.size() * 2);
+    }
+    ssize_t got = read(fd, out.data() + used, out.size() - used);
+    if (got == 0) break;
+    // EAGAIN: the kernel pauses a walk after a million elements that printed nothing
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got < 0) {
+      error = errno;
+      break;
+    }
+    used += got;
+  }
+  close(fd);
+  if (error) return call.Fail(error, "reading the iterator failed");
+  return call.Bytes(out.data(), used);
+}
+
+// linkInfo(link): {id, type, programId} | undefined (a tc filter is no link)
+napi_value Info(Call& call) {
+  auto link = GetLink(call);
+  if (!link) return nullptr;
+  if (link->tc) return call.Undefined();
+  bpf_link_info info{};
+  uint32_t size = sizeof(info);
+  int error = bpf_link_get_info_by_fd(link->fd(), &info, &size);
+  if (error) return call.Fail(error, "cannot read info of the link");
+  napi_value result = call.Dict();
+  const char* type = libbpf_bpf_link_type_str(static_cast<bpf_link_type>(info.type));
+  call.Set(result, "id", call.Number(info.id));
+  call.Set(result, "type", call.String(type));
+  call.Set(result, "programId", call.Number(info.prog_id));
+  return result;
+}
+
+napi_value Close(Call& call) {
+  auto link = call.Get<Link>(0, Kind::kLink, "BPF link");
+  if (!link) return nullptr;
+  link->Close();
+  return call.Undefined();
+}
+
+napi_value IsClosed(Call& call) {
+  auto link = call.Get<Link>(0, Kind::kLink, "BPF link");
+  return link ? call.Bool(link->closed()) : nullptr;
+}
+
+}  // namespace
+
+void ExportAttach(napi_env env, napi_value exports) {
+  Export(env, exports, "attach", Attach);
+  Export(env, exports, "attachIterator", AttachIterator);
+  Export(env, exports, "attachUprobe", AttachUprobe);
+  Export(env, exports, "attachKprobe", AttachKprobe);
+  Export(env, exports, "attachTcx", AttachTcx);
+  Export(env, exports, "attachTc", AttachTc);
+  Export(env, exports, "attachXdp", AttachXdp);
+  Export(env, exports, "attachCgroup", AttachCgroup);
+  Export(env, exports, "attachNetns", AttachNetns);
+  Export(env, exports, "linkRead", Read);
+  Export(env, exports, "linkInfo", Info);
+  Export(env, exports, "linkClose", Close);
+  Export(env, exports, "linkIsClosed", IsClosed);
+}
+
+}  // namespace knp
