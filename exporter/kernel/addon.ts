@@ -1,0 +1,78 @@
+// Loads the addon (native/*.cc), the only module that does: its functions as they are, its errors, and the checks of
+// arguments that the wrapping modules (object, program, map, ring, system) share. Everybody else imports native.ts.
+import { createRequire } from 'node:module';
+import { getSystemErrorMap } from 'node:util';
+
+declare const handle: unique symbol;
+export type External = { readonly [handle]: never };
+
+// biome-ignore lint/suspicious/noExplicitAny: the addon's functions are typed by the methods that call them
+const addon: Record<string, (...args: any[]) => any> = createRequire(import.meta.url)(
+  '../../build/native/knp.node',
+);
+
+/** The kernel's ENOTSUPP, which reaches userspace from some BPF commands and has no name there. */
+const ENOTSUPP = 524;
+
+export function errorName(errno: number): { code: string; text: string } {
+  if (errno === 0) return { code: 'MISUSE', text: '' };
+  if (errno === ENOTSUPP) return { code: 'ENOTSUPP', text: 'not supported by this kernel' };
+  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+  return { code, text };
+}
+
+/** What the kernel, libbpf or this layer refuses. `log` is what libbpf and the verifier had to say, possibly empty. */
+export class KernelError extends Error {
+  override readonly name = 'KernelError';
+  /** `EPERM`, `EINVAL`, ... or `MISUSE` where the caller is wrong and the kernel was not asked. */
+  readonly code: string;
+  readonly errno: number;
+  readonly log: string;
+
+  constructor(message: string, errno = 0, log = '') {
+    const { code, text } = errorName(errno);
+    super(errno === 0 ? message : `${message}: ${text} (${code})`);
+    this.code = code;
+    this.errno = errno;
+    this.log = log;
+  }
+}
+addon.setErrorClass?.(KernelError);
+
+/** The addon's functions; their signatures stand above each in native/*.cc. */
+export const call = addon as Record<
+  | `object${'Open' | 'Close' | 'IsClosed' | 'Load' | 'Programs' | 'Maps' | 'Btf' | 'SetInitialValue' | 'SetAutoload'}`
+  | `object${'SetMaxEntries' | 'SetAutocreate' | 'ReuseMap' | 'Map'}`
+  | `program${'Fd' | 'Info' | 'TestRun'}`
+  | `attach${'' | 'Iterator' | 'Uprobe' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns'}`
+  | `link${'Read' | 'Info' | 'Close' | 'IsClosed'}`
+  | `map${'Info' | 'Lookup' | 'Update' | 'UpdateMany' | 'Delete' | 'ReadAll' | 'Clear'}`
+  | `ring${'Open' | 'Take' | 'Ref' | 'Close' | 'IsClosed'}`
+  | `stats${'Enable' | 'Close' | 'IsClosed'}`
+  | 'possibleCpus'
+  | 'libbpfVersion'
+  | 'tryProgram'
+  | 'tryPerfProbe'
+  | 'hasMapType'
+  | 'hasProgramType'
+  | 'hasHelper',
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  (...args: any[]) => any
+>;
+
+export function misuse(message: string): never {
+  throw new KernelError(message);
+}
+
+export function requireInteger(value: unknown, what: string, min: number, max: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
+  return misuse(`${what} must be an integer from ${min} to ${max}, not ${String(value)}`);
+}
+
+export function requirePath(value: unknown, what: string): string {
+  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value;
+  return misuse(`${what} must be a path`);
+}
+
+export const U32_MAX = 0xffffffff;
+export const INT_MAX = 0x7fffffff;
