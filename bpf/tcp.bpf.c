@@ -321,14 +321,28 @@ static __always_inline int on_connect_failed(struct sock *sk, struct socket_stat
 	return 0;
 }
 
+/* The other end may still want to know who we were: the last one out removes the pair. */
+static __noinline int leave_pair(struct socket_state *state)
+{
+	struct pair *pair = state->pair ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
+	u32 closed, other_owner;
+
+	if (!pair)
+		return 0;
+	closed = __sync_fetch_and_or(&pair->closed, 1 << (state->role & 3));
+	other_owner = state->role == ROLE_CLIENT ? pair->server_owner : pair->client_owner;
+	if (closed || !other_owner)
+		bpf_map_delete_elem(&pairs, &state->pair);
+	return 0;
+}
+
 static __always_inline int on_close(struct sock *sk, struct socket_state *state)
 {
 	/* First the flag, then the account: a walk that comes between looks again (tcp_walk). */
 	__sync_fetch_and_or(&state->flags, SOCKET_CLOSED);
 	account(sk, state);
 	leave_edge(state);
-	if (state->role == ROLE_CLIENT && state->pair)
-		bpf_map_delete_elem(&pairs, &state->pair);
+	leave_pair(state);
 	return 0;
 }
 
@@ -463,7 +477,8 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	state = socket_state_of(sk);
 	if (!state)
 		return 0;
-	if (!shared->walked_sockets++) {
+	ATOMIC_ADD(shared->walked_sockets, 1);
+	if (!ctx->meta->seq_num) {
 		/* two walks give userspace the length of a jiffy */
 		shared->jiffies = bpf_jiffies64();
 		shared->now_ns = bpf_ktime_get_ns();
@@ -473,7 +488,7 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 			return 0; /* still connecting */
 		if (state->role == ROLE_SERVER && !(state->flags & (SOCKET_OWNER_CONFIRMED | SOCKET_CLOSED)) &&
 		    (__sync_fetch_and_or(&state->flags, SOCKET_SEEN_UNCONFIRMED) & SOCKET_SEEN_UNCONFIRMED))
-			shared->unconfirmed++;
+			ATOMIC_ADD(shared->unconfirmed, 1);
 	}
 	flags = state->flags;
 	if (flags & SOCKET_CLOSED)
@@ -487,8 +502,8 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 }
 
 /*
- * Sockets that were open before: whoever holds a descriptor owns it. Run at start (listeners first, then the
- * rest), and again when accepted sockets wait for somebody to be seen reading them.
+ * Sockets that were open before: whoever holds a descriptor owns it. Run at start (find_listeners, then
+ * find_sockets), and the second again when accepted sockets wait for somebody to be seen reading them.
  */
 static __always_inline u64 mix64(u64 x)
 {
@@ -588,10 +603,8 @@ static __noinline int adopt_old_listener(struct sock *sk, struct task_struct *ta
 	return 0;
 }
 
-SEC("iter/task_file")
-int find_sockets(struct bpf_iter__task_file *ctx)
+static __always_inline int visit_file(struct bpf_iter__task_file *ctx, bool listeners)
 {
-	struct edge_state *shared = shared_state();
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct socket_state *state;
@@ -600,7 +613,7 @@ int find_sockets(struct bpf_iter__task_file *ctx)
 	u32 netns, flags;
 	u8 now;
 
-	if (!file || !task || !shared)
+	if (!file || !task)
 		return 0;
 	socket = bpf_sock_from_file(file);
 	if (!socket)
@@ -623,7 +636,17 @@ int find_sockets(struct bpf_iter__task_file *ctx)
 	flags = agent_tgid && (u32)task->tgid == agent_tgid ? SOCKET_IGNORED : 0;
 	if (now == TCP_LISTEN)
 		return adopt_old_listener(sk, task, netns, flags);
-	if (shared->find_listeners_only)
-		return 0;
-	return adopt_old_connection(sk, task, netns, flags);
+	return listeners ? 0 : adopt_old_connection(sk, task, netns, flags);
+}
+
+SEC("iter/task_file")
+int find_listeners(struct bpf_iter__task_file *ctx)
+{
+	return visit_file(ctx, true);
+}
+
+SEC("iter/task_file")
+int find_sockets(struct bpf_iter__task_file *ctx)
+{
+	return visit_file(ctx, false);
 }

@@ -122,8 +122,9 @@ enum owner_flags {
 
 /* The two ends of a connection inside this host. */
 struct pair {
-	u32 client_owner;
+	u32 client_owner; /* 0 until that end has said who it is */
 	u32 server_owner;
+	u32 closed; /* a bit per role: the last to close removes the pair */
 };
 
 struct range_key {
@@ -180,8 +181,8 @@ struct socket_state {
 	u32 connect_us; /* not yet accounted; one more than it took, so that 0 says nothing */
 };
 
-/* Everything that can be lost or degraded in the kernel, by number; names in exporter/kernel/edge_table.ts
- * come from this enum through BTF. */
+/* Everything that can be lost or degraded in the kernel, by number; their names come from this enum,
+ * through BTF. */
 enum lost_stage {
 	LOST_EDGE_TABLE_FULL,	/* connections folded into `other`: not lost, but no longer named */
 	LOST_OWNER_TABLE_FULL,	/* owners folded into `other` */
@@ -191,6 +192,9 @@ enum lost_stage {
 	LOST_EDGE_GONE,		/* an account whose edge had been removed and could not be made anew */
 	LOST_STAGES,
 };
+
+/* Only so that the enum is in BTF, from where userspace takes the names. */
+const enum lost_stage first_lost_stage = LOST_EDGE_TABLE_FULL;
 
 /*
  * Set once, before loading.
@@ -272,7 +276,7 @@ struct listen_key {
 };
 
 /* Ports that were listened on when the agent started: tells the two ends of older connections apart.
- * Written by the first pass of find_sockets, read by the second. Full: such a connection counts as a client's. */
+ * Written by find_listeners, read by find_sockets. Full: such a connection counts as a client's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -289,11 +293,10 @@ struct {
 	__type(value, struct range);
 } ranges SEC(".maps");
 
+/* Written by the kernel only, so that userspace never has to write back what it read. Counts only grow. */
 struct edge_state {
-	u32 next_edge; /* userspace starts both at FIRST_ID */
-	u32 next_owner;
-	u32 find_listeners_only; /* what the next pass of find_sockets looks for */
-	u32 pad;
+	u32 edges_made;
+	u32 owners_made;
 	u64 unconfirmed; /* accepted sockets that two walks have seen, and still nobody read them */
 	u64 walked_sockets;
 	u64 jiffies; /* a pair of readings from which userspace works out HZ */

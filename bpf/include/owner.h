@@ -85,7 +85,7 @@ static __noinline u32 intern_owner(struct owner_key *key, struct task_struct *ta
 
 	if (!state)
 		return OWNER_OTHER;
-	id = __sync_fetch_and_add(&state->next_owner, 1);
+	id = FIRST_ID + __sync_fetch_and_add(&state->owners_made, 1);
 	if (bpf_map_update_elem(&owners, &id, &no_owner, BPF_NOEXIST))
 		goto full;
 	info = bpf_map_lookup_elem(&owners, &id);

@@ -89,7 +89,7 @@ static __noinline u32 intern_edge(struct edge_key *key)
 	state = shared_state();
 	if (!state)
 		return other_edge(key->role);
-	id = __sync_fetch_and_add(&state->next_edge, 1);
+	id = FIRST_ID + __sync_fetch_and_add(&state->edges_made, 1);
 	if (bpf_map_update_elem(&edges, &id, &no_edge, BPF_NOEXIST))
 		return other_edge(key->role);
 	edge = bpf_map_lookup_elem(&edges, &id);
