@@ -10,12 +10,15 @@ export interface AttributeDefinition {
   readonly type?: 'int';
   /** May be left out of a series. */
   readonly optional?: true;
+  /** Only there when the configuration asks for it. */
+  readonly optIn?: true;
   /** Open, but kept when a series folds into `other`: few values, and the fold is useless without it. */
   readonly keepWhenFolded?: true;
 }
 
 const text = (description: string) => ({ description }) as const;
 const optional = (description: string) => ({ description, optional: true }) as const;
+const optIn = (description: string) => ({ description, optional: true, optIn: true }) as const;
 const oneOf = <const V extends readonly string[]>(description: string, values: V) =>
   ({ description, values }) as const;
 
@@ -36,10 +39,10 @@ export const ATTRIBUTES = {
   server_service: optional('Service that the client dialled, where it dialled one.'),
   server_port: text("The server's port."),
   transport: oneOf('Transport protocol.', ['tcp', 'udp']),
-  client_zone: optional('Zone of the client (opt-in).'),
-  server_zone: optional('Zone of the server (opt-in).'),
-  client_pod: optional('Pod of the client (`detail: pod`).'),
-  server_pod: optional('Pod of the server (`detail: pod`).'),
+  client_zone: optIn('Zone of the client (opt-in).'),
+  server_zone: optIn('Zone of the server (opt-in).'),
+  client_pod: optIn('Pod of the client (`detail: pod`).'),
+  server_pod: optIn('Pod of the server (`detail: pod`).'),
   reason: text('Why it failed or was given up.'),
   direction: oneOf('Seen from the reporting side.', ['sent', 'received']),
   by: oneOf('What held the sender back: the window of the receiver, or the send buffer of its own socket.', [
@@ -72,7 +75,7 @@ export const ATTRIBUTES = {
   server: text('Server of a service graph edge.'),
   client_service_namespace: optional('Namespace of the client of a service graph edge.'),
   server_service_namespace: optional('Namespace of the server of a service graph edge.'),
-  stage: { description: 'Where it was lost.', keepWhenFolded: true },
+  stage: text('Where it was lost.'),
   program: text('BPF program.'),
   map: text('BPF map.'),
   probe: text('Probe.'),
