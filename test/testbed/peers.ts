@@ -8,7 +8,7 @@
 // Both ends name themselves in every exchange, so the pair is known whatever NAT lies between. Bytes are the TCP
 // payload. PEER_NAME is its name, PEER_PORT the port that it serves, speaking both protocols.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -151,7 +151,9 @@ export async function startPeer(slot: Slot, options: PeerOptions): Promise<Peer>
 }
 
 function placed(options: PeerOptions): { name: string; netns?: string; cgroups?: readonly string[] } {
-  const { name, netns, cgroups } = options;
+  const { netns, cgroups } = options;
+  // The name of its log: peers' names may be namespace/pod.
+  const name = options.name.replace('/', '.');
   return { name, ...(netns && { netns }), ...(cgroups && { cgroups }) };
 }
 
@@ -166,8 +168,10 @@ async function settledReport(ask: () => Promise<Report>): Promise<Record<string,
 /** nginx answers every path with a line; its log has what it counted. `down` and `status` mean nothing to it. */
 async function startNginx(slot: Slot, options: PeerOptions): Promise<Peer> {
   if (!options.port) throw new Error('nginx needs a port');
-  const base = join(slot.directory, options.name);
+  const base = join(slot.directory, options.name.replace('/', '.'));
   const accessLog = `${base}.access`;
+  // Of a container that ran before in the same pod.
+  for (const file of [accessLog, `${base}.pid`]) rmSync(file, { force: true });
   writeFileSync(`${base}.conf`, nginxConfiguration(options.name, options.port, base));
   const process = startProcess(slot, {
     ...placed(options),
