@@ -2,6 +2,7 @@
 import { writeSync } from 'node:fs';
 import type { ReadStream, WriteStream } from 'node:tty';
 
+const STDOUT = 1;
 const ENTER = '\x1b[?1049h\x1b[?25l\x1b[?7l';
 const LEAVE = '\x1b[?7h\x1b[?25h\x1b[?1049l';
 const HOME = '\x1b[H';
@@ -39,7 +40,7 @@ export function openScreen({ input, output, onKey, onResize }: ScreenOptions): S
     }
     try {
       // Synchronous: this also runs while the process exits.
-      writeSync(output.fd, LEAVE);
+      writeSync(STDOUT, LEAVE);
     } catch {
       // As above.
     }

@@ -1,5 +1,5 @@
 // Tables of text for the terminal: columns that share the width, every cell exactly as wide as its column.
-import { fit, textWidth } from './text.ts';
+import { padded, textWidth } from './text.ts';
 
 export interface Column<Row> {
   title: string;
@@ -64,7 +64,7 @@ export function renderTable<Row>(
   const placed = place(columns, [columns.map(({ title }) => title), ...cells], width);
   const line = (texts: readonly string[]) =>
     placed
-      .map(({ column, width: own }) => fit(texts[columns.indexOf(column)] ?? '', own, column.align))
+      .map(({ column, width: own }) => padded(texts[columns.indexOf(column)] ?? '', own, column.align))
       .join(GAP)
       .trimEnd();
   return [line(columns.map(({ title }) => title)), ...cells.map(line)];

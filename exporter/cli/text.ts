@@ -33,7 +33,7 @@ export function textWidth(text: string): number {
 const MOST_MARKS = 2;
 
 /** Printable text cut or padded to exactly `width` columns; `…` says that something is missing. */
-export function fit(text: string, width: number, align: 'left' | 'right' = 'left'): string {
+export function padded(text: string, width: number, align: 'left' | 'right' = 'left'): string {
   if (width <= 0) return '';
   let result = '';
   let used = 0;
