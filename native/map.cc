@@ -258,6 +258,24 @@ napi_value ReadAll(Call& call) {
   return result;
 }
 
+// mapCount(map): number of elements now, by walking the keys; undefined for types without a walk
+napi_value Count(Call& call) {
+  auto map = call.GetMap(0);
+  if (!map) return nullptr;
+  if (IsArray(map->type)) return call.Number(map->max_entries);
+  std::vector<uint8_t> key(map->key_size), next(map->key_size);
+  uint64_t count = 0;
+  int error = bpf_map_get_next_key(map->fd, nullptr, next.data());
+  while (!error && count < map->max_entries) {
+    count++;
+    std::swap(key, next);
+    error = bpf_map_get_next_key(map->fd, key.data(), next.data());
+  }
+  if (error == -EINVAL || error == -kNotSupported || error == -EOPNOTSUPP) return call.Undefined();
+  if (error && error != -ENOENT) return Failed(call, *map, error, "counting");
+  return call.Number(count);
+}
+
 // mapClear(map): deletes every element; zeroes those of an array
 napi_value Clear(Call& call) {
   auto map = call.GetMap(0);
@@ -286,6 +304,7 @@ void ExportMap(napi_env env, napi_value exports) {
   Export(env, exports, "mapUpdateMany", UpdateMany);
   Export(env, exports, "mapDelete", Delete);
   Export(env, exports, "mapReadAll", ReadAll);
+  Export(env, exports, "mapCount", Count);
   Export(env, exports, "mapClear", Clear);
 }
 

@@ -46,7 +46,7 @@ export const call = addon as Record<
   | `program${'Fd' | 'Info' | 'TestRun'}`
   | `attach${'' | 'Iterator' | 'Uprobe' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns'}`
   | `link${'Read' | 'Info' | 'Close' | 'IsClosed'}`
-  | `map${'Info' | 'Lookup' | 'Update' | 'UpdateMany' | 'Delete' | 'ReadAll' | 'Clear'}`
+  | `map${'Info' | 'Lookup' | 'Update' | 'UpdateMany' | 'Delete' | 'ReadAll' | 'Count' | 'Clear'}`
   | `ring${'Open' | 'Take' | 'Ref' | 'Close' | 'IsClosed'}`
   | `stats${'Enable' | 'Close' | 'IsClosed'}`
   | 'possibleCpus'
