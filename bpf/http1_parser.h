@@ -30,7 +30,6 @@ typedef int64_t s64;
 #define HTTP1_LINE 256	 /* what is looked at of one line; the rest is stepped over */
 #define HTTP1_PATH 192	 /* what is looked at of a path */
 #define HTTP1_TAIL 16	 /* what is kept of a long request line, for the version at its end */
-#define HTTP1_BLANK 8	 /* zero bytes behind what was read, so that whole words can be loaded */
 
 enum http1_method {
 	HTTP1_METHOD_NONE,
@@ -111,7 +110,23 @@ struct http1_window {
 
 static __always_inline u64 http1_word(const struct http1_window *window, u32 at)
 {
-	return *(const u64 __attribute__((aligned(1))) *)&window->bytes[at & HTTP1_MASK];
+#ifdef __bpf__ /* no alignment is asked of map memory */
+	return *(const u64 *)&window->bytes[at & HTTP1_MASK];
+#else
+	u64 word;
+	__builtin_memcpy(&word, &window->bytes[at & HTTP1_MASK], sizeof(word));
+	return word;
+#endif
+}
+
+/* Zeroes behind the last byte, for whole words. */
+static __always_inline void http1_blank(struct http1_window *window, u32 length)
+{
+#ifdef __bpf__
+	*(u64 *)&window->bytes[length] = 0;
+#else
+	__builtin_memset(&window->bytes[length], 0, sizeof(u64));
+#endif
 }
 
 /* Eight letters as they stand in memory, little-endian. */
@@ -158,12 +173,12 @@ enum http1_class {
 #define HTTP1_NUMBER (CLASS_DIGIT | CLASS_ONE)
 
 static const u8 http1_classes[256] = {
-	[0 ... 255] = HTTP1_NAME,
-	['\0'] = CLASS_STOP, ['\n'] = CLASS_STOP, ['\r'] = CLASS_STOP, [' '] = CLASS_STOP,
-	['?'] = CLASS_STOP, ['#'] = CLASS_STOP,
-	['/'] = CLASS_SLASH | CLASS_NO_DIGIT | CLASS_NO_HEX,
-	['-'] = HTTP1_HEX, ['a' ... 'f'] = HTTP1_HEX, ['A' ... 'F'] = HTTP1_HEX,
-	['0' ... '9'] = HTTP1_NUMBER,
+	['\0'] = CLASS_STOP, [0x01 ... 0x09] = HTTP1_NAME, ['\n'] = CLASS_STOP, [0x0b ... 0x0c] = HTTP1_NAME,
+	['\r'] = CLASS_STOP, [0x0e ... 0x1f] = HTTP1_NAME, [' '] = CLASS_STOP, ['!' ... '"'] = HTTP1_NAME,
+	['#'] = CLASS_STOP, ['$' ... ','] = HTTP1_NAME, ['-'] = HTTP1_HEX, ['.'] = HTTP1_NAME,
+	['/'] = CLASS_SLASH | CLASS_NO_DIGIT | CLASS_NO_HEX, ['0' ... '9'] = HTTP1_NUMBER, [':' ... '>'] = HTTP1_NAME,
+	['?'] = CLASS_STOP, ['@'] = HTTP1_NAME, ['A' ... 'F'] = HTTP1_HEX, ['G' ... '`'] = HTTP1_NAME,
+	['a' ... 'f'] = HTTP1_HEX, ['g' ... 255] = HTTP1_NAME,
 };
 
 static __always_inline u64 http1_fnv(u64 hash, u8 byte)
@@ -568,15 +583,22 @@ static __always_inline bool http1_field_matters(u64 first)
 	       first == HTTP1_WORD('t', 'r', 'a', 'c', 'e', 's', 't', 'a');
 }
 
+static __always_inline int http1_cut_field(struct http1_parser *parser, struct http1_window *window, u32 start)
+{
+	u64 first = http1_word(window, start) | HTTP1_LOWER;
+
+	return http1_field_matters(first) ? http1_field(parser, window, start, start + HTTP1_LINE, first) : HTTP1_AGAIN;
+}
+
 /*
  * Goes through header lines, a word at a time, until one matters. In the rest of a long line and in trailers
  * nothing matters but the empty line at the end.
  */
 static __always_inline int http1_headers(struct http1_parser *parser, struct http1_window *window)
 {
-	u32 start = window->position, at = start;
+	u32 start = window->position, at = start, i;
 
-	for (u32 i = 0; i < HTTP1_WINDOW / 8 + 32; i++) {
+	for (i = 0; i < HTTP1_WINDOW / 8 + 32; i++) {
 		u64 word, feeds;
 		u32 length, end;
 
@@ -611,29 +633,23 @@ static __always_inline int http1_headers(struct http1_parser *parser, struct htt
 		}
 		start = at;
 	}
-	if (window->position + HTTP1_LINE <= window->length) {
-		/* a line longer than what is looked at: use its beginning, then step over the rest */
-		u64 first = http1_word(window, window->position) | HTTP1_LOWER;
-
-		start = window->position;
-		if (parser->state == HTTP1_HEADER_REST || parser->state == HTTP1_TRAILER_REST) {
-			window->position = window->length;
-			return HTTP1_NEED_DATA;
-		}
-		if (window->length == HTTP1_WINDOW || window->length - start >= HTTP1_LINE) {
-			window->position = window->length;
-			if (parser->state == HTTP1_TRAILERS) {
-				parser->state = HTTP1_TRAILER_REST;
-				return HTTP1_AGAIN;
-			}
-			parser->state = HTTP1_HEADER_REST;
-			return http1_field_matters(first) ? http1_field(parser, window, start, start + HTTP1_LINE, first)
-							  : HTTP1_AGAIN;
-		}
-	}
-	if (parser->state == HTTP1_HEADER_REST || parser->state == HTTP1_TRAILER_REST)
+	if (i == HTTP1_WINDOW / 8 + 32)
+		return HTTP1_AGAIN; /* many short lines */
+	start = window->position;
+	if (parser->state == HTTP1_HEADER_REST || parser->state == HTTP1_TRAILER_REST) {
 		window->position = window->length;
-	return HTTP1_NEED_DATA;
+		return HTTP1_NEED_DATA;
+	}
+	if (start + HTTP1_LINE > window->length)
+		return HTTP1_NEED_DATA;
+	/* a line longer than what is looked at: use its beginning, then step over the rest */
+	window->position = window->length;
+	if (parser->state == HTTP1_TRAILERS) {
+		parser->state = HTTP1_TRAILER_REST;
+		return HTTP1_AGAIN;
+	}
+	parser->state = HTTP1_HEADER_REST;
+	return http1_cut_field(parser, window, start);
 }
 
 /* "1a2b[;extension]" (RFC 9112, 7.1) */

@@ -200,8 +200,7 @@ const enum lost_stage first_lost_stage = LOST_EDGE_TABLE_FULL;
  * Set once, before loading.
  */
 const volatile u32 agent_tgid = 0;	 /* its own traffic is left out; 0: count everybody */
-const volatile u32 cgroup_hierarchy = 0; /* enum cgroup_choice */
-enum cgroup_choice { CGROUP_V2, CGROUP_V1_MEMORY, CGROUP_V1_PIDS, CGROUP_V1_CPU, CGROUP_V1_DEVICES };
+const volatile s32 cgroup_subsystem = -1; /* v1: the kernel's number of the controller (enum cgroup_subsys_id); -1: v2 */
 
 /* edge number → what happened on it. Written by every program, read in batches at collection.
  * Sized by limits.edges; when it is full, new edges share EDGE_OTHER_* and LOST_EDGE_TABLE_FULL counts. */

@@ -226,8 +226,6 @@ struct task_struct {
 	u64 start_boottime;
 };
 
-enum cgroup_subsys_id { cpu_cgrp_id, memory_cgrp_id, devices_cgrp_id, pids_cgrp_id, cpuacct_cgrp_id };
-
 struct sk_buff {
 	unsigned char *head;
 	u16 network_header;

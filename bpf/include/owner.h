@@ -16,26 +16,12 @@ static __always_inline struct kernfs_node *cgroup_node(struct task_struct *task)
 {
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
 	struct cgroup_subsys_state *subsystem = NULL;
-	u64 index;
 
-	switch (cgroup_hierarchy) {
-	case CGROUP_V1_MEMORY:
-		index = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
-		break;
-	case CGROUP_V1_PIDS:
-		index = bpf_core_enum_value(enum cgroup_subsys_id, pids_cgrp_id);
-		break;
-	case CGROUP_V1_CPU:
-		index = bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id);
-		break;
-	case CGROUP_V1_DEVICES:
-		index = bpf_core_enum_value(enum cgroup_subsys_id, devices_cgrp_id);
-		break;
-	default:
+	if (cgroup_subsystem < 0)
 		return BPF_CORE_READ(set, dfl_cgrp, kn);
-	}
 	bpf_probe_read_kernel(&subsystem, sizeof(subsystem),
-			      (void *)set + bpf_core_field_offset(set->subsys) + index * sizeof(void *));
+			      (void *)set + bpf_core_field_offset(set->subsys) +
+				      (cgroup_subsystem & 15) * sizeof(void *));
 	return BPF_CORE_READ(subsystem, cgroup, kn);
 }
 

@@ -21,9 +21,11 @@ const FIND_INTERVAL_MILLIS = 30_000;
 
 interface Adder {
   add(amount: number): void;
+  retain(): void;
 }
 interface BucketAdder {
   addBuckets(counts: ArrayLike<number>, sum: number): void;
+  retain(): void;
 }
 
 /** What was read of one edge, and the series that it feeds. */
@@ -56,6 +58,11 @@ function readCount(values: Buffer, at: number): number {
   return values.readUInt32LE(at) + values.readInt32LE(at + 4) * 0x1_0000_0000;
 }
 
+function retain(tracked: Tracked): void {
+  for (const adder of tracked.adders) adder?.retain();
+  for (const histogram of tracked.histograms) histogram?.retain();
+}
+
 export class TcpSource {
   readonly name = 'tcp';
   readonly #options: TcpSourceOptions;
@@ -63,6 +70,7 @@ export class TcpSource {
   readonly #histograms: readonly HistogramField[];
   readonly #tracked = new Map<number, Tracked>();
   readonly #pruner: EdgePruner;
+  readonly #held: number;
   #unconfirmed = 0;
   #foundMillis = Number.NEGATIVE_INFINITY;
 
@@ -71,6 +79,7 @@ export class TcpSource {
     this.#fields = edgeFields(options.table.layout);
     this.#histograms = edgeHistograms(options.table.layout);
     this.#pruner = new EdgePruner(options.table, options.directory);
+    this.#held = options.table.layout.offset('sockets');
   }
 
   /** Edges in the table at the last collection. */
@@ -119,7 +128,11 @@ export class TcpSource {
       this.#rename(tracked, named);
     }
     const { size } = this.#options.table.layout;
-    if (tracked.raw.compare(values, at, at + size) === 0) return false;
+    if (tracked.raw.compare(values, at, at + size) === 0) {
+      // Nothing moved, but while a socket holds the edge its workloads are there, and so are its series.
+      if (readCount(values, at + this.#held) !== 0) retain(tracked);
+      return false;
+    }
     this.#addFields(tracked, values, at);
     this.#addHistograms(tracked, values, at);
     if (this.#options.table.hertz !== undefined) values.copy(tracked.raw, 0, at, at + size);
@@ -185,7 +198,7 @@ export class TcpSource {
     const adder =
       field.kind === 'counter'
         ? store.counter(field.metric as 'knp.tcp.sent_bytes', attributes as never)
-        : store.upDownCounter(field.metric as 'knp.tcp.connections', attributes as never);
+        : store.gauge(field.metric as 'knp.tcp.connections', attributes as never);
     tracked.adders[index] = adder;
     return adder;
   }

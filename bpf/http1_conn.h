@@ -1,0 +1,755 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * One HTTP/1 connection: drives a parser per direction over the bytes that sockio hands in, and matches
+ * answers with requests. http.bpf.c includes it for the kernel, test/fuzz/http1_user.h for user mode;
+ * the includer says how to read memory and what to do with a finished exchange (see "the includer").
+ *
+ * Two threads may be at work on one connection, one per direction. Each owns its direction; what both
+ * touch is the ring of exchanges: request n and answer n meet in slot n, in either order, and whoever
+ * comes second settles it. An answer may be seen before its request: a send is seen when it returns.
+ */
+#pragma once
+
+#include "http1_parser.h"
+
+#define HTTP_PIPELINE 16 /* requests without an answer at once; a power of two */
+
+enum http_direction_index { HTTP_REQUESTS, HTTP_RESPONSES };
+
+enum http_error {
+	HTTP_NO_ERROR,
+	HTTP_ERROR_CLOSED,     /* closed before an answer */
+	HTTP_ERROR_RESET,      /* reset before a complete answer */
+	HTTP_ERROR_TIMED_OUT,  /* the connection timed out */
+	HTTP_ERROR_INCOMPLETE, /* closed in the middle of an answer */
+	HTTP_ERROR_IDLE,       /* no byte for too long */
+	HTTP_ERRORS,
+};
+
+/* Everything that can go wrong here, by number; names in exporter/probes/http/ come from BTF. */
+enum http_counter {
+	HTTP_LOST_MALFORMED,	/* requests whose connection could not be followed any further */
+	HTTP_LOST_UNSEEN,	/* the same, because bytes passed that no hook showed */
+	HTTP_LOST_UNREADABLE,	/* the same, because memory could not be read (paged out, unmapped) */
+	HTTP_LOST_DISORDER,	/* the same, because two threads' calls were seen in the wrong order */
+	HTTP_LOST_BUDGET,	/* the same, because one call carried too much */
+	HTTP_LOST_PIPELINE,	/* requests beyond HTTP_PIPELINE unanswered ones */
+	HTTP_LOST_UNMATCHED,	/* answers and requests that did not fit together */
+	HTTP_LOST_MAP_FULL,	/* finished requests without room in the table of histograms */
+	HTTP_LOST_STORAGE,	/* calls without memory for the connection's or the thread's state */
+	HTTP_LOST_PATH_EVENT,	/* paths that could not be sent up: full ring buffer or rate limit */
+	HTTP_LOST_SPAN_EVENT,	/* sampled requests: full ring buffer */
+	HTTP_LOST_SPAN_LIMIT,	/* sampled requests over the rate limit */
+	HTTP_CONNECTIONS,	/* followed as HTTP/1 */
+	HTTP_NOT_HTTP,		/* connections looked at and left alone */
+	HTTP_UPGRADED,		/* ended by 101 */
+	HTTP_CONNECTED,		/* ended by CONNECT */
+	HTTP_BROKEN,		/* connections that could not be followed, until a next request was recognised */
+	HTTP_JOINED,		/* connections taken up again, or first, in their middle */
+	HTTP_PATH_EVENTS,	/* messages to userspace */
+	HTTP_SPAN_EVENTS,
+	HTTP_COUNTERS,
+};
+
+enum http_exchange_flags {
+	EXCHANGE_KNOWN = 1,	   /* the request's head is complete */
+	EXCHANGE_REQUEST_DONE = 2, /* nothing more to learn from the request */
+	EXCHANGE_ANSWERED = 4,	   /* a status line was seen */
+	EXCHANGE_RESPONSE_DONE = 8,
+	EXCHANGE_CLAIMED = 16,	   /* somebody is settling it */
+	EXCHANGE_DEFERRED = 32,	   /* whether the answer has a body depends on a request not seen yet */
+	EXCHANGE_SETTLED_EARLY = 64, /* a deferred one, settled when its request turned up */
+};
+
+struct http_exchange {
+	u32 flags;
+	u32 route; /* 0: not known yet */
+	u16 request_number;
+	u16 response_number;
+	u16 status;
+	u8 method;
+	u8 minor;
+	u64 path_hash;
+	u64 start_ns;	   /* first byte of the request */
+	u64 first_byte_ns; /* of the answer */
+	u64 end_ns;	   /* last byte of the answer */
+	u64 request_body;
+	u64 response_body;
+};
+
+struct http_direction {
+	struct http1_parser parser;
+	u64 message_ns; /* first byte of the current message; 0 before it */
+	u64 last_ns;	/* last byte seen */
+	u32 sequence;	/* TCP sequence number of the next byte */
+	u16 number;	/* of the current message */
+	u16 epoch;	/* see http_conn.epoch */
+	u16 carried;	/* bytes of an incomplete line, in `carry` */
+	u16 pad[3];
+	u8 carry[HTTP1_LINE];
+};
+
+enum http_conn_flags {
+	HTTP_JOINING = 1, /* nothing is understood; the next request line is waited for */
+	HTTP_TUNNEL = 2,  /* no longer HTTP/1 */
+	HTTP_PROVEN = 4,  /* a complete start line was seen: really HTTP */
+	HTTP_STARTED = 8, /* `sequence` of both directions is valid */
+	HTTP_FINISHED = 16,
+};
+
+#define HTTP_TRACEPARENT 55 /* bytes of a version 00 field */
+
+struct http_conn {
+	u32 flags;
+	u32 edge_id;
+	u8 role;
+	u8 pad;
+	u16 join_number; /* what both directions count from after a join */
+	u16 epoch;	 /* counts joins; a direction of another epoch starts anew */
+	u16 trace_number; /* the request that `traceparent` belongs to */
+	u64 ignored_ns;	 /* when an answer's bytes were last passed over */
+	u64 seed;	 /* trace and span ids derive from it */
+	struct http_direction directions[2];
+	struct http_exchange exchanges[HTTP_PIPELINE];
+	u8 trace_flags; /* enum http_trace_flags */
+	u8 traceparent[HTTP_TRACEPARENT];
+};
+
+enum http_trace_flags { TRACE_PARENT = 1, TRACE_STATE = 2 };
+
+/* What one call of one thread hands in, and its working space. */
+struct http_call {
+	u64 iov;      /* user address of the next struct iovec */
+	u32 iov_left; /* how many more there are */
+	u32 direction;
+	u64 base; /* user address of the rest of the current piece */
+	u64 left; /* its length */
+	u64 skip; /* bytes to step over before anything is read; already taken from `total` */
+	u64 total; /* bytes of this call not yet dealt with */
+	u64 begin_ns;
+	u64 now_ns;
+	u32 error; /* what http_finish() is to report */
+	u32 exchange;
+	struct http1_window window;
+};
+
+/*
+ * The includer.
+ */
+static __always_inline long http_read_user(void *target, u32 size, u64 address);
+static __always_inline long http_copy(void *target, u32 size, const void *source);
+static __always_inline void http_count(enum http_counter counter, u64 amount);
+/* Method and path of the current request are in `call->window`. */
+static __always_inline void http_on_target(struct http_conn *conn, struct http_call *call,
+					   struct http_direction *direction);
+static __always_inline void http_on_trace_field(struct http_conn *conn, struct http_call *call,
+						struct http_direction *direction, int event);
+/* A request's head is complete: its exchange is number `call->exchange`. */
+static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call);
+/* `exchange` is finished, with call->error. */
+static __always_inline void http_finish(struct http_conn *conn, struct http_call *call,
+					struct http_exchange *exchange);
+
+#ifdef __bpf__
+#define HTTP_FUNCTION __attribute__((noinline)) int
+#else
+#define HTTP_FUNCTION static inline int
+#endif
+
+static __always_inline struct http_exchange *http_exchange_of(struct http_conn *conn, u32 number)
+{
+	return &conn->exchanges[number & (HTTP_PIPELINE - 1)];
+}
+
+/* Hands a finished exchange over, once, however many come to do it. */
+HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_call *call)
+{
+	struct http_exchange *exchange;
+
+	if (!conn || !call)
+		return 0;
+	exchange = http_exchange_of(conn, call->exchange);
+	if (__sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED) & EXCHANGE_CLAIMED)
+		return 0;
+	if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->request_number != exchange->response_number)
+		http_count(HTTP_LOST_UNMATCHED, 1);
+	else
+		http_finish(conn, call, exchange);
+	__sync_lock_test_and_set(&exchange->flags, 0);
+	return 0;
+}
+
+/* Every exchange that is not finished ends with call->error. Says how many. */
+HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *answers;
+	u32 error;
+
+	if (!conn || !call)
+		return 0;
+	answers = &conn->directions[HTTP_RESPONSES];
+	error = call->error;
+	for (u32 i = 0; i < HTTP_PIPELINE; i++) {
+		struct http_exchange *exchange = http_exchange_of(conn, answers->number + i);
+		u32 flags = exchange->flags;
+
+		if (!(flags & EXCHANGE_KNOWN) || (flags & EXCHANGE_CLAIMED))
+			continue;
+		call->error = error;
+		if (!(flags & EXCHANGE_ANSWERED)) {
+			exchange->end_ns = call->now_ns;
+			exchange->first_byte_ns = 0;
+			exchange->status = 0;
+			exchange->response_body = 0;
+		} else if (!(flags & EXCHANGE_RESPONSE_DONE)) {
+			if (answers->parser.state == HTTP1_BODY_TO_CLOSE && error == HTTP_ERROR_CLOSED) {
+				call->error = HTTP_NO_ERROR;
+				exchange->end_ns = answers->last_ns;
+				exchange->response_body = answers->parser.body;
+			} else {
+				u64 rest = answers->parser.remaining;
+				if (answers->parser.state == HTTP1_CHUNK) /* its line end is no body */
+					rest = rest > 2 ? rest - 2 : 0;
+				if (error == HTTP_ERROR_CLOSED)
+					call->error = HTTP_ERROR_INCOMPLETE;
+				exchange->end_ns = call->now_ns;
+				exchange->response_body =
+					answers->parser.body > rest ? answers->parser.body - rest : 0;
+			}
+		} else {
+			call->error = HTTP_NO_ERROR; /* answered while the request was still being sent */
+		}
+		call->exchange = answers->number + i;
+		http_settle(conn, call);
+	}
+	call->error = error;
+	return 0;
+}
+
+/* Gives up following the connection until a next request line; what was under way is lost, and counted. */
+HTTP_FUNCTION http_lose(struct http_conn *conn, struct http_direction *direction, u32 reason)
+{
+	u64 lost = 0;
+
+	if (!conn || !direction)
+		return 0;
+	direction->parser.state = HTTP1_START;
+	direction->carried = 0;
+	direction->message_ns = 0;
+	if (__sync_fetch_and_or(&conn->flags, HTTP_JOINING) & HTTP_JOINING)
+		return 0;
+	for (u32 i = 0; i < HTTP_PIPELINE; i++) {
+		struct http_exchange *exchange = http_exchange_of(conn, i);
+		u32 flags = exchange->flags;
+
+		if (!(flags & EXCHANGE_KNOWN))
+			continue;
+		flags = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
+		if (!(flags & EXCHANGE_CLAIMED)) {
+			lost += (flags & EXCHANGE_KNOWN);
+			__sync_lock_test_and_set(&exchange->flags, 0);
+		}
+	}
+	if (!(conn->flags & HTTP_PROVEN))
+		return 0; /* never was HTTP */
+	http_count(HTTP_BROKEN, 1);
+	if (reason < HTTP_COUNTERS)
+		http_count(reason, lost ? lost : 1);
+	return 0;
+}
+
+/* Both directions start to count at the request that was just recognised. */
+static __always_inline void http_join(struct http_conn *conn, struct http_direction *requests)
+{
+	for (u32 i = 0; i < HTTP_PIPELINE; i++)
+		conn->exchanges[i].flags = 0;
+	conn->join_number = requests->number;
+	conn->epoch++;
+	requests->epoch = conn->epoch;
+	http_count(HTTP_JOINED, 1);
+	__sync_fetch_and_and(&conn->flags, ~HTTP_JOINING);
+}
+
+/*
+ * Requests.
+ */
+
+/* The request line is complete. */
+static __always_inline int http_request_begun(struct http_conn *conn, struct http_direction *direction)
+{
+	struct http_exchange *exchange = http_exchange_of(conn, direction->number), *head;
+	u64 message_ns = direction->message_ns;
+	u32 flags;
+
+	head = http_exchange_of(conn, conn->directions[HTTP_RESPONSES].number);
+	if (!(conn->flags & HTTP_JOINING) && conn->ignored_ns && head != exchange &&
+	    (head->flags & (EXCHANGE_KNOWN | EXCHANGE_ANSWERED)) == EXCHANGE_KNOWN &&
+	    conn->ignored_ns > head->start_ns)
+		http_lose(conn, direction, HTTP_LOST_UNMATCHED); /* its answer was passed over while joining */
+	if (conn->flags & HTTP_JOINING) {
+		if (conn->ignored_ns > message_ns) {
+			direction->parser.state = HTTP1_START;
+			return 0; /* answered already: take the next one */
+		}
+		http_join(conn, direction);
+		direction->parser.state = HTTP1_HEADERS;
+		direction->message_ns = message_ns;
+	}
+	__sync_fetch_and_or(&conn->flags, HTTP_PROVEN);
+	flags = exchange->flags;
+	if (flags & EXCHANGE_KNOWN) {
+		http_lose(conn, direction, HTTP_LOST_PIPELINE);
+		return 0;
+	}
+	if ((flags & EXCHANGE_ANSWERED) && exchange->response_number != direction->number) {
+		http_count(HTTP_LOST_UNMATCHED, 1); /* an answer that nobody had asked for */
+		__sync_lock_test_and_set(&exchange->flags, 0);
+	}
+	exchange->request_number = direction->number;
+	exchange->method = direction->parser.method;
+	exchange->minor = direction->parser.minor;
+	exchange->path_hash = direction->parser.path_hash;
+	exchange->start_ns = direction->message_ns;
+	return 1;
+}
+
+static __always_inline bool http_is_tunnel(u8 method, u16 status)
+{
+	return status == 101 || (method == HTTP1_CONNECT && status / 100 == 2);
+}
+
+static __always_inline void http_enter_tunnel(struct http_conn *conn, u16 status)
+{
+	if (!(__sync_fetch_and_or(&conn->flags, HTTP_TUNNEL) & HTTP_TUNNEL))
+		http_count(status == 101 ? HTTP_UPGRADED : HTTP_CONNECTED, 1);
+}
+
+/* The answer waited for its request to know whether a body follows. Now it does; nothing of a body was seen. */
+static __always_inline void http_settle_deferred(struct http_conn *conn, struct http_call *call,
+						 struct http_exchange *exchange)
+{
+	if (exchange->method != HTTP1_HEAD && !http_is_tunnel(exchange->method, exchange->status))
+		return;
+	if (__sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED) & EXCHANGE_CLAIMED)
+		return;
+	call->error = HTTP_NO_ERROR;
+	http_finish(conn, call, exchange);
+	if (exchange->method != HTTP1_HEAD)
+		http_enter_tunnel(conn, exchange->status);
+	__sync_lock_test_and_set(&exchange->flags, EXCHANGE_SETTLED_EARLY);
+}
+
+HTTP_FUNCTION http_request_headers_end(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+	struct http_exchange *exchange;
+	u32 add = EXCHANGE_KNOWN, before;
+	int event;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[HTTP_REQUESTS];
+	exchange = http_exchange_of(conn, direction->number);
+	event = http1_begin_body(&direction->parser, false);
+	if (event == HTTP1_MALFORMED)
+		return http_lose(conn, direction, HTTP_LOST_MALFORMED);
+	exchange->request_body = direction->parser.body;
+	call->exchange = direction->number;
+	http_on_request(conn, call);
+	if (direction->parser.state != HTTP1_CHUNK_SIZE)
+		add |= EXCHANGE_REQUEST_DONE;
+	if (event == HTTP1_MESSAGE_END) {
+		direction->number++;
+		direction->message_ns = 0;
+	}
+	before = __sync_fetch_and_or(&exchange->flags, add);
+	if (before & EXCHANGE_DEFERRED) {
+		http_settle_deferred(conn, call, exchange);
+	} else if ((before & EXCHANGE_RESPONSE_DONE) && (add & EXCHANGE_REQUEST_DONE)) {
+		call->error = HTTP_NO_ERROR;
+		http_settle(conn, call);
+	}
+	return 1;
+}
+
+static __always_inline void http_request_ended(struct http_conn *conn, struct http_call *call,
+					       struct http_direction *direction)
+{
+	struct http_exchange *exchange = http_exchange_of(conn, direction->number);
+	u32 before;
+
+	direction->message_ns = 0;
+	call->exchange = direction->number++;
+	if (!(direction->parser.flags & HTTP1_CHUNKED))
+		return; /* all was known behind the headers */
+	exchange->request_body = direction->parser.body;
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_REQUEST_DONE);
+	if (before & EXCHANGE_RESPONSE_DONE) {
+		call->error = HTTP_NO_ERROR;
+		http_settle(conn, call);
+	}
+}
+
+/*
+ * Answers.
+ */
+
+static __always_inline int http_response_begun(struct http_conn *conn, struct http_direction *direction)
+{
+	struct http_exchange *exchange = http_exchange_of(conn, direction->number);
+	u32 flags = exchange->flags;
+
+	__sync_fetch_and_or(&conn->flags, HTTP_PROVEN);
+	if (direction->parser.status < 200 && direction->parser.status != 101)
+		return 1; /* interim */
+	if (flags & EXCHANGE_ANSWERED) {
+		http_lose(conn, direction, HTTP_LOST_UNMATCHED); /* more answers than requests */
+		return 0;
+	}
+	exchange->response_number = direction->number;
+	exchange->status = direction->parser.status;
+	exchange->first_byte_ns = direction->message_ns;
+	__sync_fetch_and_or(&exchange->flags, EXCHANGE_ANSWERED);
+	return 1;
+}
+
+static __always_inline void http_response_ended(struct http_conn *conn, struct http_call *call,
+						struct http_direction *direction)
+{
+	struct http_exchange *exchange = http_exchange_of(conn, direction->number);
+	u32 before;
+
+	direction->message_ns = 0;
+	exchange->end_ns = call->now_ns;
+	exchange->response_body = direction->parser.body;
+	call->exchange = direction->number++;
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_RESPONSE_DONE);
+	if (before & EXCHANGE_REQUEST_DONE) {
+		call->error = HTTP_NO_ERROR;
+		http_settle(conn, call);
+	}
+}
+
+/* Nobody knows yet what was asked. Is this the answer to HEAD? A next answer behind the headers says so. */
+static __always_inline bool http_answer_follows(struct http_call *call)
+{
+	struct http1_window *window = &call->window;
+
+	return window->position + 5 <= window->length &&
+	       (http1_word(window, window->position) & 0xffffffffffULL) == HTTP1_WORD('H', 'T', 'T', 'P', '/', 0, 0, 0);
+}
+
+HTTP_FUNCTION http_response_headers_end(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+	struct http_exchange *exchange;
+	struct http1_parser *parser;
+	bool no_body;
+	u32 flags;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[HTTP_RESPONSES];
+	parser = &direction->parser;
+	exchange = http_exchange_of(conn, direction->number);
+	if (parser->status < 200 && parser->status != 101) {
+		http1_begin_body(parser, true);
+		direction->message_ns = 0;
+		return 1;
+	}
+	flags = exchange->flags;
+	if (flags & EXCHANGE_SETTLED_EARLY) {
+		__sync_lock_test_and_set(&exchange->flags, 0);
+		direction->number++;
+		direction->message_ns = 0;
+		http1_begin_body(parser, true);
+		return 1;
+	}
+	no_body = parser->status == 204 || parser->status == 304 || parser->status == 101;
+	if (!no_body && !(flags & EXCHANGE_KNOWN)) {
+		if (call->window.position < call->window.length || call->total) {
+			no_body = http_answer_follows(call);
+		} else if (parser->length || !(parser->flags & HTTP1_HAS_LENGTH)) {
+			exchange->end_ns = call->now_ns;
+			exchange->response_body = 0;
+			flags = __sync_fetch_and_or(&exchange->flags, EXCHANGE_DEFERRED);
+			if (!(flags & EXCHANGE_KNOWN))
+				return 0; /* asked again when more comes */
+			__sync_fetch_and_and(&exchange->flags, ~EXCHANGE_DEFERRED);
+		}
+	}
+	if (flags & EXCHANGE_KNOWN) {
+		no_body |= exchange->method == HTTP1_HEAD;
+		if (http_is_tunnel(exchange->method, parser->status)) {
+			http_enter_tunnel(conn, parser->status);
+			no_body = true;
+		}
+	} else if (parser->status == 101) {
+		http_enter_tunnel(conn, parser->status);
+	}
+	if (http1_begin_body(parser, no_body) == HTTP1_MESSAGE_END)
+		http_response_ended(conn, call, direction);
+	return 1;
+}
+
+/*
+ * The drive.
+ */
+
+/* Moves on to the next piece of the call. 0: there is none, or it cannot be read. */
+static __always_inline int http_next_piece(struct http_call *call)
+{
+	struct {
+		u64 base, length;
+	} piece;
+
+	if (!call->iov_left || http_read_user(&piece, sizeof(piece), call->iov))
+		return 0;
+	call->iov_left--;
+	call->iov += sizeof(piece);
+	call->base = piece.base;
+	call->left = piece.length;
+	return 1;
+}
+
+/* Bytes that no hook showed: fine inside a body, else the place is lost. */
+HTTP_FUNCTION http_unseen(struct http_conn *conn, struct http_call *call, u64 bytes)
+{
+	struct http_direction *direction;
+	struct http1_parser *parser;
+	u64 used;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->direction & 1];
+	parser = &direction->parser;
+	if (conn->flags & (HTTP_JOINING | HTTP_TUNNEL))
+		return 1;
+	if (parser->state == HTTP1_UNDECIDED && (call->direction & 1)) {
+		call->total = bytes; /* a body follows, then */
+		http_response_headers_end(conn, call);
+		call->total = 0;
+	}
+	if (parser->state != HTTP1_BODY && parser->state != HTTP1_BODY_TO_CLOSE && parser->state != HTTP1_CHUNK) {
+		http_lose(conn, direction, HTTP_LOST_UNSEEN);
+		return 0;
+	}
+	used = http1_skip(parser, bytes);
+	if (parser->state == HTTP1_START) {
+		if (call->direction & 1)
+			http_response_ended(conn, call, direction);
+		else
+			http_request_ended(conn, call, direction);
+	}
+	if (used == bytes)
+		return 1;
+	http_lose(conn, direction, HTTP_LOST_UNSEEN);
+	return 0;
+}
+
+/* Puts more bytes behind those of the window that are still unread. Says whether to go on. */
+static __always_inline int http_refill(struct http_conn *conn, struct http_call *call,
+				       struct http_direction *direction)
+{
+	struct http1_window *window = &call->window;
+	u32 unread = window->length - window->position, room;
+	u64 amount;
+
+	if (!call->left) {
+		if (http_next_piece(call))
+			return 1;
+		amount = call->total;
+		call->total = 0;
+		/* a page that is not there, or a buffer that only the kernel sees (splice) */
+		http_unseen(conn, call, amount);
+		return 0;
+	}
+	if (call->skip) {
+		amount = call->skip < call->left ? call->skip : call->left;
+		call->skip -= amount;
+		call->base += amount;
+		call->left -= amount;
+		return 1;
+	}
+	if (unread > HTTP1_LINE) {
+		http_lose(conn, direction, HTTP_LOST_MALFORMED); /* cannot be: said for the verifier */
+		return 0;
+	}
+	if (unread && window->position)
+		http_copy(window->bytes, unread, &window->bytes[window->position & HTTP1_MASK]);
+	room = direction->parser.state == HTTP1_CHUNK_SIZE ? 64 : HTTP1_WINDOW - HTTP1_LINE;
+	if (!unread && room > 64)
+		room = HTTP1_WINDOW;
+	amount = call->left < call->total ? call->left : call->total;
+	if (amount > room)
+		amount = room;
+	if (amount > HTTP1_WINDOW)
+		return 0;
+	if (http_read_user(&window->bytes[unread], amount, call->base)) {
+		http_lose(conn, direction, HTTP_LOST_UNREADABLE);
+		return 0;
+	}
+	call->base += amount;
+	call->left -= amount;
+	call->total -= amount;
+	window->position = 0;
+	unread += amount;
+	if (unread > HTTP1_WINDOW)
+		return 0;
+	window->length = unread;
+	http1_blank(window, unread);
+	return 1;
+}
+
+/* In a body: steps over what is in the window, then over what was not even read. */
+static __always_inline int http_step_over(struct http_conn *conn, struct http_call *call,
+					  struct http_direction *direction)
+{
+	struct http1_window *window = &call->window;
+	u64 used = http1_skip(&direction->parser, window->length - window->position);
+
+	window->position += used;
+	if (direction->parser.state == HTTP1_BODY || direction->parser.state == HTTP1_CHUNK ||
+	    direction->parser.state == HTTP1_BODY_TO_CLOSE) {
+		used = http1_skip(&direction->parser, call->total);
+		call->skip += used;
+		call->total -= used;
+	}
+	if (direction->parser.state == HTTP1_START) {
+		if (call->direction & 1)
+			http_response_ended(conn, call, direction);
+		else
+			http_request_ended(conn, call, direction);
+	}
+	return call->total || window->position < window->length;
+}
+
+/* Bytes behind a CONNECT whose answer is not seen yet. */
+static __always_inline bool http_awaits_tunnel(struct http_conn *conn, struct http_direction *direction)
+{
+	struct http_exchange *last = http_exchange_of(conn, direction->number - 1);
+
+	if (last->method != HTTP1_CONNECT || !(last->flags & EXCHANGE_KNOWN))
+		return false;
+	direction->parser.state = HTTP1_START;
+	return true;
+}
+
+/* One step through the bytes of a call. Says whether to go on. */
+HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+	struct http1_window *window;
+	int event;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->direction & 1];
+	window = &call->window;
+	event = http1_step(&direction->parser, window);
+	if (!direction->message_ns && event != HTTP1_NEED_DATA)
+		direction->message_ns = call->begin_ns;
+	switch (event) {
+	case HTTP1_NEED_DATA:
+		if (!call->total)
+			return 0;
+		return http_refill(conn, call, direction);
+	case HTTP1_TARGET:
+		if (!direction->parser.is_response)
+			http_on_target(conn, call, direction);
+		return 1;
+	case HTTP1_LINE_END:
+		return direction->parser.is_response ? http_response_begun(conn, direction)
+						     : http_request_begun(conn, direction);
+	case HTTP1_TRACEPARENT:
+	case HTTP1_TRACESTATE:
+		http_on_trace_field(conn, call, direction, event);
+		return 1;
+	case HTTP1_HEADERS_END:
+		return direction->parser.is_response ? http_response_headers_end(conn, call)
+						     : http_request_headers_end(conn, call);
+	case HTTP1_MESSAGE_END: /* of a chunked body */
+		if (call->direction & 1)
+			http_response_ended(conn, call, direction);
+		else
+			http_request_ended(conn, call, direction);
+		return 1;
+	case HTTP1_SKIP:
+		return http_step_over(conn, call, direction);
+	case HTTP1_MALFORMED:
+		if (!direction->parser.is_response && http_awaits_tunnel(conn, direction))
+			return 0;
+		http_lose(conn, direction, HTTP_LOST_MALFORMED);
+		return 0;
+	}
+	return 1;
+}
+
+/* Before the pump: takes up where the last call of this direction ended. Says whether there is anything to do. */
+HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+	u32 carried;
+
+	if (!conn || !call || (conn->flags & HTTP_TUNNEL))
+		return 0;
+	direction = &conn->directions[call->direction & 1];
+	direction->last_ns = call->now_ns;
+	if (direction->epoch != conn->epoch) {
+		direction->epoch = conn->epoch;
+		direction->number = conn->join_number;
+		direction->parser.state = HTTP1_START;
+		direction->message_ns = 0;
+		direction->carried = 0;
+	}
+	if ((conn->flags & HTTP_JOINING) && (call->direction & 1)) {
+		__sync_lock_test_and_set(&conn->ignored_ns, call->now_ns);
+		if (conn->flags & HTTP_JOINING)
+			return 0;
+	}
+	direction->parser.is_response = call->direction & 1;
+	carried = direction->carried;
+	call->window.position = 0;
+	call->window.length = 0;
+	if (carried && carried <= HTTP1_LINE) {
+		http_copy(call->window.bytes, carried, direction->carry);
+		http1_blank(&call->window, carried);
+		call->window.length = carried;
+	}
+	direction->carried = 0;
+	return 1;
+}
+
+/* After the pump: keeps what is unread of an incomplete line. */
+HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+	u32 unread;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->direction & 1];
+	if (call->total) {
+		call->total = 0;
+		if (!(conn->flags & (HTTP_JOINING | HTTP_TUNNEL)) && !http_awaits_tunnel(conn, direction))
+			http_lose(conn, direction, HTTP_LOST_BUDGET);
+		return 0;
+	}
+	if (conn->flags & HTTP_TUNNEL)
+		return 0;
+	unread = call->window.length - call->window.position;
+	if (!unread) {
+		if (direction->parser.state == HTTP1_START)
+			direction->message_ns = 0;
+		return 0;
+	}
+	if (unread > HTTP1_LINE) {
+		http_lose(conn, direction, HTTP_LOST_BUDGET);
+		return 0;
+	}
+	http_copy(direction->carry, unread, &call->window.bytes[call->window.position & HTTP1_MASK]);
+	direction->carried = unread;
+	if (!direction->message_ns)
+		direction->message_ns = call->begin_ns;
+	return 0;
+}

@@ -1,0 +1,243 @@
+// What the TCP tests share: the probe loaded into the running kernel, the store it fills, and peers that count what
+// they do. Every test uses process names and ports of its own, since the programs see the whole machine.
+import { execFileSync, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { defaultConfig } from '../../../exporter/config/schema.ts';
+import { createHostIdentity, type HostIdentityOptions } from '../../../exporter/identity/host.ts';
+import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
+import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
+import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const PEER = `${ROOT}build/test/tcp_peer`;
+
+/** Slow machines (emulated kernels) do a share of the work. */
+export const SCALE = Number(process.env.KNP_SCALE ?? 1);
+export const scaled = (n: number, least = 1) => Math.max(least, Math.round(n * SCALE));
+
+/** Compiles the peer if need be. */
+export function buildPeer(): void {
+  mkdirSync(`${ROOT}build/test`, { recursive: true });
+  execFileSync('make', ['-s', '-f', '-', PEER], {
+    input: `${PEER}: ${ROOT}test/kernel/peers/tcp_peer.c\n\t$(CC) -O2 -Wall -Werror -pthread -o $@.tmp $< && mv $@.tmp $@\n`,
+  });
+}
+
+/** What a peer did, by its own count. */
+export interface Done {
+  readonly connections: number;
+  readonly sent: number;
+  readonly received: number;
+  readonly refused: number;
+  readonly timed_out: number;
+  readonly unreachable: number;
+  readonly reset: number;
+  readonly other: number;
+  readonly errors: number;
+}
+
+export interface Peer {
+  readonly process: ChildProcessWithoutNullStreams;
+  readonly pid: number;
+  /** Writes a line (`hold`: one more exchange over every connection) and gives what was done so far. */
+  exchange(): Promise<Done>;
+  /** Ends its standard input, waits for its end, gives what it did. */
+  end(): Promise<Done>;
+}
+
+const running = new Set<ChildProcessWithoutNullStreams>();
+
+/** Starts a peer; `netns` runs it in that network namespace. Resolves when it is ready (serve, hold, listen, pass). */
+export async function startPeer(args: readonly (string | number)[], netns?: string): Promise<Peer> {
+  const command = [PEER, ...args.map(String)];
+  const [file, ...rest] = netns === undefined ? command : ['ip', 'netns', 'exec', netns, ...command];
+  const child = spawn(file as string, rest);
+  running.add(child);
+  let errors = '';
+  child.stderr.on('data', (text) => {
+    errors += text;
+  });
+  const lines: string[] = [];
+  const waiting: ((line: string) => void)[] = [];
+  let partial = '';
+  child.stdout.on('data', (text) => {
+    partial += text;
+    const complete = partial.split('\n');
+    partial = complete.pop() ?? '';
+    for (const line of complete) {
+      const take = waiting.shift();
+      if (take) take(line);
+      else lines.push(line);
+    }
+  });
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()));
+  void ended.then(() => running.delete(child));
+  const nextLine = () =>
+    new Promise<string>((resolve, reject) => {
+      const line = lines.shift();
+      if (line !== undefined) return resolve(line);
+      waiting.push(resolve);
+      void ended.then(() => reject(new Error(`tcp_peer ${args.join(' ')} ended: ${errors}`)));
+    });
+  if (args[0] !== 'connect') await nextLine();
+  return {
+    process: child,
+    pid: child.pid as number,
+    exchange: async () => {
+      child.stdin.write('\n');
+      return JSON.parse(await nextLine());
+    },
+    end: async () => {
+      const last = args[0] === 'pass' ? undefined : nextLine();
+      child.stdin.end();
+      const done = last === undefined ? undefined : JSON.parse(await last);
+      await ended;
+      return done;
+    },
+  };
+}
+
+/** Runs a client to its end. */
+export async function runClient(args: readonly (string | number)[], netns?: string): Promise<Done> {
+  const peer = await startPeer(['connect', ...args], netns);
+  return peer.end();
+}
+
+/** For afterEach: nothing of a failed test keeps running. */
+export function endPeers(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+/** The probe with a store of its own. */
+export class Probe {
+  readonly store = new SeriesStore();
+  readonly tcp: TcpProbe;
+  #now = Date.now();
+
+  constructor(
+    options: {
+      limits?: Partial<ReturnType<typeof defaultConfig>['limits']>;
+      includeSelf?: boolean;
+      self?: number;
+      identity?: HostIdentityOptions;
+    } = {},
+  ) {
+    const config = defaultConfig();
+    this.tcp = createTcpProbe({
+      config: {
+        ...config,
+        limits: { ...config.limits, ...options.limits },
+        identity: { ...config.identity, include_self: options.includeSelf ?? false },
+      },
+      identity: createHostIdentity({
+        ...options.identity,
+        listener: (port) => this.tcp.directory.listener(port),
+      }),
+      store: this.store,
+      ...(options.self === undefined ? {} : { self: options.self }),
+    });
+    this.collect();
+  }
+
+  /** One collection; `aheadMillis` lets time pass. */
+  collect(aheadMillis = 1000): void {
+    this.#now += aheadMillis;
+    this.store.begin(this.#now);
+    this.tcp.source.collect(this.#now);
+    this.store.settleNow();
+  }
+
+  points(metric: MetricName, labels: Record<string, string | number>): Point[] {
+    return this.store.family(metric).points.filter((point) =>
+      Object.entries(labels).every(([name, value]) => point.labels.includes(`${name}="${value}"`)),
+    );
+  }
+
+  /** Sum over all series of a metric with these labels. */
+  sum(metric: MetricName, labels: Record<string, string | number>): number {
+    return this.points(metric, labels).reduce((total, point) => total + point.value, 0);
+  }
+
+  lost(): Record<string, number> {
+    return this.tcp.table.lost();
+  }
+
+  close(): void {
+    this.tcp.close();
+  }
+}
+
+/** Nothing was lost in the kernel; the programs see the whole machine, so this holds for everybody's traffic. */
+export const NOTHING_LOST = {
+  edge_table_full: 0,
+  owner_table_full: 0,
+  pair_table_full: 0,
+  socket_storage: 0,
+  socket_unseen: 0,
+  edge_gone: 0,
+};
+
+/** `tcp_info` of sockets as `ss` prints it, by field name. */
+export function ss(filter: string, netns?: string): Record<string, number>[] {
+  const args = ['-tinH', ...filter.split(' ')];
+  const text =
+    netns === undefined
+      ? execFileSync('ss', args, { encoding: 'utf8' })
+      : execFileSync('ip', ['netns', 'exec', netns, 'ss', ...args], { encoding: 'utf8' });
+  return text
+    .split('\n')
+    .filter((line) => line.includes('bytes_') || line.includes('cwnd:'))
+    .map((line) =>
+      Object.fromEntries(
+        [...line.matchAll(/(\w+):(\d+(?:\.\d+)?)/g)].map(([, name, value]) => [name as string, Number(value)]),
+      ),
+    );
+}
+
+/** The kernel's own counters (`nstat`), absolute. */
+export function nstat(names: readonly string[], netns?: string): Record<string, number> {
+  const args = ['-asz', ...names];
+  const text =
+    netns === undefined
+      ? execFileSync('nstat', args, { encoding: 'utf8' })
+      : execFileSync('ip', ['netns', 'exec', netns, 'nstat', ...args], { encoding: 'utf8' });
+  return Object.fromEntries(
+    [...text.matchAll(/^(\w+)\s+(\d+)/gm)].map(([, name, value]) => [name as string, Number(value)]),
+  );
+}
+
+/** Runs a command, says what it printed where it fails. */
+export function sh(command: string): string {
+  return execFileSync('bash', ['-euc', command], { encoding: 'utf8' });
+}
+
+/** Two network namespaces joined by a veth pair: 10.213.N.1 and .2, fd13:N::1 and ::2. */
+export class TwoHosts {
+  readonly a: string;
+  readonly b: string;
+  readonly addressA: string;
+  readonly addressB: string;
+  readonly address6B: string;
+
+  constructor(n: number) {
+    this.a = `knp-tcp-a${n}`;
+    this.b = `knp-tcp-b${n}`;
+    this.addressA = `10.213.${n}.1`;
+    this.addressB = `10.213.${n}.2`;
+    this.address6B = `fd13:${n}::2`;
+    this.remove();
+    sh(`
+      ip netns add ${this.a}; ip netns add ${this.b}
+      ip link add knpv${n}a netns ${this.a} type veth peer name knpv${n}b netns ${this.b}
+      ip -n ${this.a} addr add ${this.addressA}/24 dev knpv${n}a; ip -n ${this.b} addr add ${this.addressB}/24 dev knpv${n}b
+      ip -n ${this.a} addr add fd13:${n}::1/64 dev knpv${n}a nodad; ip -n ${this.b} addr add ${this.address6B}/64 dev knpv${n}b nodad
+      for n in ${this.a} ${this.b}; do ip -n $n link set lo up; done
+      ip -n ${this.a} link set knpv${n}a up; ip -n ${this.b} link set knpv${n}b up
+    `);
+  }
+
+  remove(): void {
+    for (const name of [this.a, this.b]) sh(`ip netns del ${name} 2>/dev/null || true`);
+  }
+}
