@@ -1,9 +1,9 @@
 // Entry point of `kubenetprobe`: parses the command line and hands over to one command, whose module is loaded
 // only when it is asked for. Started by bin/kubenetprobe.
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { CliError, EXIT } from './exit.ts';
 import { printable } from './text.ts';
+import { version } from './version.ts';
 
 /** A module of commands/: adds its arguments, options and action to a command. */
 interface CommandModule {
@@ -47,12 +47,6 @@ Examples:
   kubenetprobe config effective                   which settings apply and where they come from
 
 Exit codes: 0 done, 1 it failed, 2 wrong arguments or configuration.`;
-
-/** Version of the package. */
-export function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
-}
 
 async function buildProgram(argv: readonly string[]): Promise<Command> {
   const program = new Command('kubenetprobe')

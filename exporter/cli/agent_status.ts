@@ -1,0 +1,32 @@
+// Makes the agent's view of itself from a running measurement. Used by the agent's /api/status and by `doctor`.
+import { release } from 'node:os';
+import type { Measurement } from './measurement.ts';
+import type { AgentStatus } from './status.ts';
+import { version } from './version.ts';
+
+/** The status at this moment. */
+export function agentStatus(measurement: Measurement, startedAt: Date): AgentStatus {
+  const { probes, kernel, identity } = measurement;
+  const lost = kernel.lost();
+  return {
+    version: version(),
+    pid: process.pid,
+    started_at: startedAt.toISOString(),
+    node_version: process.version,
+    kernel_release: release(),
+    ready: measurement.ready(),
+    probes,
+    maps: kernel.maps(),
+    lost,
+    coverage_ratio: kernel.coverage(),
+    problems: [
+      ...identity.stats().problems,
+      ...(lost.edge_table_full
+        ? ['the edge table is full: raise limits.edges, or the rest stays under `other`']
+        : []),
+      ...(lost.owner_table_full
+        ? ['the owner table is full: raise limits.owners, or the rest stays under `other`']
+        : []),
+    ],
+  };
+}
