@@ -2,7 +2,7 @@
 import { setImmediate as immediate } from 'node:timers/promises';
 
 /** Longest slice in milliseconds. The bound on the event loop is 10 ms; a slice may overrun by one step. */
-export const SLICE_MILLIS = 4;
+export const SLICE_MILLIS = 3;
 
 /** Runs `work` to its end, giving way to other work after every slice. */
 export async function runPaced(work: Iterator<void>): Promise<void> {
