@@ -251,8 +251,9 @@ function withFault(fault: Fault, response: ServerResponse): Transform {
       else callback();
     },
     flush(callback) {
-      // A body shorter than the limit hangs at its end.
-      if (fault.kind !== 'hang') callback();
+      // A body that hangs or is cut has no end; one shorter than the limit hangs, or is cut, after its last byte.
+      if (fault.kind === 'cut' && !done) atLimit(this);
+      if (fault.kind !== 'hang' && fault.kind !== 'cut') callback();
     },
   });
   // At byte 0 nothing must have come through: do not wait for a first chunk.
