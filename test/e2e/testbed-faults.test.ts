@@ -73,6 +73,7 @@ describe.skipIf(reason)(`fault proxy${reason ? ` (skipped: ${reason})` : ''}`, (
     const [direct, through] = [await plane.admin.get(PODS), await client.get(PODS)];
     expect(through.items).toEqual(direct.items);
     const record = proxy.requests.at(-1);
+    while (record && !record.ended) await sleep(5);
     expect(record).toMatchObject({ method: 'GET', path: PODS, watch: false, status: 200, ended: true });
     expect(record?.bytes).toBe(JSON.stringify(through).length + 1);
   });
