@@ -1,6 +1,12 @@
 // Test projects. `unit` runs anywhere; `kernel` loads real BPF programs and needs root; `e2e` runs the built agent.
 import { defineConfig } from 'vitest/config';
 
+// How many times slower than usual this machine is: set in the guests, where the processor is emulated.
+const scale = Number(process.env.KNP_SCALE ?? 1);
+
+// Kernel state is shared by the whole machine: one file at a time, each in a process of its own.
+const alone = { pool: 'forks', fileParallelism: false } as const;
+
 export default defineConfig({
   test: {
     projects: [
@@ -9,10 +15,9 @@ export default defineConfig({
         test: {
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
-          pool: 'forks',
-          fileParallelism: false,
+          testTimeout: 120_000 * scale,
+          hookTimeout: 60_000 * scale,
+          ...alone,
         },
       },
       {
@@ -21,8 +26,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          pool: 'forks',
-          fileParallelism: false,
+          ...alone,
         },
       },
     ],

@@ -1,0 +1,84 @@
+// The guests' part of the test command: the kernel tests on Debian's other kernels, and the refusal on one that is too
+// old. KERNELS and KNP_GUEST_TESTS choose what runs.
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { arch, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { RESULTS_FILE_VARIABLE, type Results } from './results.ts';
+import { runCommand } from './run_command.ts';
+
+/** Kernels on which everything must work, and one on which the agent must refuse. */
+const SUPPORTED = ['6.1', '6.12', '7'];
+const TOO_OLD = '5.10';
+
+type Form = {
+  /** What vitest is given: files, or a name pattern. */
+  tests: readonly string[];
+  limitSeconds: number;
+};
+
+const FORMS = {
+  short: { tests: ['test/kernel/tcp'], limitSeconds: 900 },
+  full: { tests: [], limitSeconds: 5400 },
+} as const satisfies Record<string, Form>;
+
+export const GUEST_STAGES = {
+  short: () => guests(FORMS.short),
+  full: () => guests(FORMS.full),
+};
+
+async function guests(form: Form): Promise<Results> {
+  const results: Results = { passed: 0, failed: [], skipped: [] };
+  if (arch() !== 'x64') {
+    const reason = `the guests run this machine's own files, on an x86-64 kernel; this machine is ${arch()}`;
+    results.skipped.push({ name: 'kernel tests in the guests', reason });
+    return results;
+  }
+  const chosen = process.env.KERNELS?.split(/[ ,]+/).filter(Boolean) ?? [...SUPPORTED, TOO_OLD];
+  for (const series of chosen) {
+    console.log(`--- kernel ${series}`);
+    const fetched = await guest(['--fetch', series]);
+    if (fetched !== 0) results.failed.push(`kernel ${series} could not be fetched`);
+    else if (series === TOO_OLD) await refusal(series, results);
+    else await kernelTests(series, form, results);
+  }
+  return results;
+}
+
+const guest = (args: readonly string[], env: Record<string, string> = {}): Promise<number> =>
+  runCommand([process.execPath, 'test/guests/guest.ts', ...args], env);
+
+async function kernelTests(series: string, form: Form, results: Results): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'knp-guests-'));
+  const file = join(folder, 'results.json');
+  const tests = process.env.KNP_GUEST_TESTS?.split(/\s+/).filter(Boolean) ?? form.tests;
+  const command = `vitest run --project kernel --reporter=verbose --reporter=./scripts/vitest_results.ts ${tests.join(' ')}`;
+  try {
+    const options = ['--share', folder, '--limit', String(form.limitSeconds)];
+    const code = await guest([...options, '--env', `${RESULTS_FILE_VARIABLE}=${file}`, series, command]);
+    if (!existsSync(file)) {
+      results.failed.push(`kernel ${series}: no results, exit code ${code}`);
+      return;
+    }
+    const inside = JSON.parse(readFileSync(file, 'utf8')) as Results;
+    if (inside.passed === 0) results.failed.push(`kernel ${series}: no test passed`);
+    results.passed += inside.passed;
+    results.failed.push(...inside.failed.map((name) => `kernel ${series}: ${name}`));
+    results.skipped.push(
+      ...inside.skipped.map(({ name, reason }) => ({ name: `kernel ${series}: ${name}`, reason })),
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Too old a kernel: `run` ends at once with one sentence that names what is needed, and nothing else. */
+async function refusal(series: string, results: Results): Promise<void> {
+  const name = `kernel ${series}: the agent refuses in one sentence`;
+  // What the guest is asked: exactly one line, an exit code that is not 0, the release found and the release needed.
+  const question = `
+    text=$(bin/kubenetprobe run --listen 127.0.0.1:19464 2>&1); code=$?
+    echo "exit code $code: $text"
+    [[ $code -ne 0 && $code -lt 126 && $(grep -c . <<<"$text") == 1 && $text == *5.10* && $text == *5.15* ]]`;
+  if ((await guest(['--limit', '300', series, question])) === 0) results.passed++;
+  else results.failed.push(name);
+}

@@ -1,0 +1,96 @@
+// The direction of imports, as docs/design.md draws it: cli → server → telemetry ← probes → identity, kernel → native.
+// Checked by test/unit/house/imports.test.ts.
+import { posix } from 'node:path';
+
+/** Folder of the agent (or a file of exporter/ itself: the root that wires everything) → what it may import. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  root: ['server', 'probes', 'telemetry', 'identity', 'kernel', 'config'],
+  cli: ['root', 'server', 'probes', 'telemetry', 'identity', 'kernel', 'config'],
+  server: ['telemetry', 'config'],
+  probes: ['telemetry', 'identity', 'kernel', 'config'],
+  telemetry: ['config'],
+  identity: ['config'],
+  kernel: ['config'],
+  config: [],
+};
+
+/** Folders that define what is shipped beside the agent; of the agent they see the metric catalogue only. */
+const CATALOGUE_ONLY = ['dashboards', 'alerts'];
+const CATALOGUE = 'exporter/telemetry/catalogue.ts';
+
+/** The modules that know the addon: one loads it, one is what everybody else imports. */
+const ADDON_LOADER = 'exporter/kernel/addon.ts';
+const ADDON_FILE = /\.node$/;
+
+/** Source files by path from the repository's root. Answers one sentence per forbidden import. */
+export function forbiddenImports(sources: ReadonlyMap<string, string>): string[] {
+  const problems: string[] = [];
+  for (const [path, source] of sources) {
+    for (const specifier of importsOf(source)) {
+      const reason = forbidden(path, specifier);
+      if (reason !== undefined) problems.push(`${path} imports ${specifier}: ${reason}`);
+    }
+  }
+  return problems;
+}
+
+/** Module specifiers of every form of import, types included, in order. */
+export function importsOf(source: string): string[] {
+  const code = source.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
+  const forms = [
+    /^\s*(?:import|export)\b[^'"`;]*?\bfrom\s*['"]([^'"]+)['"]/gm,
+    /^\s*import\s*['"]([^'"]+)['"]/gm,
+    /\bimport\(\s*['"`]([^'"`]+)['"`]/g,
+    // require(...), also the one that createRequire(...) answers
+    /\b(?:require|createRequire\([^()]*\))\(\s*['"`]([^'"`]+)['"`]/g,
+  ];
+  return forms.flatMap((form) => [...code.matchAll(form)].map((match) => match[1] as string));
+}
+
+function forbidden(path: string, specifier: string): string | undefined {
+  if (ADDON_FILE.test(specifier)) {
+    return path === ADDON_LOADER ? undefined : `only ${ADDON_LOADER} loads the native addon`;
+  }
+  if (!specifier.startsWith('.')) return undefined;
+  const target = posix.normalize(posix.join(posix.dirname(path), specifier));
+  const [area] = path.split('/') as [string];
+  if (area === 'exporter') return forbiddenInAgent(path, target);
+  if (CATALOGUE_ONLY.includes(area)) return forbiddenBesideAgent(area, target);
+  return undefined; // tests and scripts may import everything
+}
+
+function forbiddenInAgent(path: string, target: string): string | undefined {
+  if (!target.startsWith('exporter/')) return 'the agent imports nothing from outside exporter/';
+  if (target === ADDON_LOADER && !path.startsWith('exporter/kernel/')) {
+    return 'outside exporter/kernel the addon is reached through exporter/kernel/native.ts';
+  }
+  const from = folderOf(path);
+  const to = folderOf(target);
+  if (from === to) return from === 'probes' ? betweenProbes(path, target) : undefined;
+  if (MAY_IMPORT[from] === undefined) return `exporter/${from} has no place in the order of imports`;
+  if (!MAY_IMPORT[from].includes(to)) return `${from} may not import ${to}`;
+  return undefined;
+}
+
+function folderOf(path: string): string {
+  const parts = path.split('/');
+  return parts.length > 2 ? (parts[1] as string) : 'root';
+}
+
+/** What two probes need lies in exporter/probes itself, and does not import a probe. */
+function betweenProbes(path: string, target: string): string | undefined {
+  const probeOf = (file: string): string | undefined => {
+    const parts = file.split('/');
+    return parts.length > 3 ? parts[2] : undefined;
+  };
+  const own = probeOf(path);
+  const other = probeOf(target);
+  if (other === undefined || own === other) return undefined;
+  if (own === undefined) return 'what probes share may not import one of them';
+  return 'a probe never imports another probe; what both need moves to exporter/probes or below';
+}
+
+function forbiddenBesideAgent(area: string, target: string): string | undefined {
+  if (target === CATALOGUE || target.startsWith(`${area}/`)) return undefined;
+  return `${area}/ imports nothing but itself and ${CATALOGUE}`;
+}

@@ -1,0 +1,38 @@
+// Runs the commands of the test stages: output comes through, Ctrl-C ends them, root is borrowed where it is needed.
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+/** Runs a command with the terminal's output and no input; answers its exit code (128 + n after signal n ended it). */
+export function runCommand(command: readonly string[], env: Record<string, string> = {}): Promise<number> {
+  const [file, ...args] = command as readonly [string, ...string[]];
+  return new Promise((done) => {
+    const child = spawn(file, args, {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: { ...process.env, ...env },
+    });
+    child.once('error', (error) => {
+      console.error(`${file}: ${error.message}`);
+      done(127);
+    });
+    child.once('close', (code, signal) => done(code ?? (signal === null ? 1 : 130)));
+  });
+}
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+
+const canBecomeRoot = (): boolean => isRoot() || spawnSync('sudo', ['-n', 'true']).status === 0;
+
+/** Why BPF programs cannot be loaded by us on this host, as one sentence; undefined where nothing is in the way. */
+export function rootObstacle(): string | undefined {
+  if (!canBecomeRoot())
+    return 'loading BPF programs needs root: run make test as root, or with passwordless sudo';
+  if (!existsSync('/sys/kernel/btf/vmlinux')) {
+    return 'this kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF), which every probe needs';
+  }
+  return undefined;
+}
+
+/** The command as root would run it: as it is, or behind sudo with our environment. */
+export function withRoot(command: readonly string[]): readonly string[] {
+  return isRoot() ? command : ['scripts/as-root', ...command];
+}
