@@ -6,8 +6,8 @@ import { version } from './version.ts';
 
 /** The status at this moment. */
 export function agentStatus(measurement: Measurement, startedAt: Date): AgentStatus {
-  const { probes, kernel, identity } = measurement;
-  const lost = kernel.lost();
+  const { probes, identity } = measurement;
+  const lost = measurement.lost();
   return {
     version: version(),
     pid: process.pid,
@@ -16,9 +16,9 @@ export function agentStatus(measurement: Measurement, startedAt: Date): AgentSta
     kernel_release: release(),
     ready: measurement.ready(),
     probes,
-    maps: kernel.maps(),
+    maps: measurement.maps(),
     lost,
-    coverage_ratio: kernel.coverage(),
+    coverage_ratio: measurement.coverage(),
     problems: [
       ...identity.stats().problems,
       ...(lost.edge_table_full

@@ -46,13 +46,12 @@ const HOOKS: readonly Column<HookLine>[] = [
 ];
 
 function hookLine(probe: ProbeStatus, hook: HookStatus): HookLine {
-  const reasons = hook.refused.map(({ program, reason }) => `${program}: ${reason}`).join('; ');
   return {
     probe: probe.name,
     state: probe.state,
     purpose: hook.purpose,
-    hook: hook.program ?? 'none',
-    detail: reasons,
+    hook: hook.hooks.length === 0 ? 'none' : hook.hooks.join(', '),
+    detail: hook.skipped.map(({ reason }) => reason).join(' '),
   };
 }
 

@@ -1,29 +1,31 @@
 // Metrics about the kernel side of the agent: what its BPF programs cost, how full its maps are, what was lost there,
 // and what identity could not name. Read last in every collection.
 import { arch, release } from 'node:os';
-import { type BpfProgram, type BpfStats, enableBpfStats } from '../kernel/native.ts';
-import type { TcpProbe } from '../probes/tcp/index.ts';
-import type { Collector, Source } from '../telemetry/collector.ts';
+import type { LoadedProbe } from '../kernel/loader.ts';
+import { type BpfMap, type BpfProgram, type BpfStats, enableBpfStats } from '../kernel/native.ts';
+import type { Source } from '../telemetry/collector.ts';
 import type { SeriesStore } from '../telemetry/store.ts';
 import type { MapStatus } from './status.ts';
 import { version } from './version.ts';
 
 export interface KernelSource extends Source {
-  /** Adds a probe's programs and maps. */
-  watch(probe: TcpProbe): void;
+  /** Adds a probe's programs and maps; maps that probes share count once. */
+  watch(probe: LoadedProbe): void;
+  /** As last counted. */
   maps(): MapStatus[];
-  lost(): Record<string, number>;
-  /** Share of open connections that have an edge of their own; null while there are none. */
-  coverage(): number | null;
   close(): void;
 }
 
 export interface KernelSourceOptions {
   readonly store: SeriesStore;
-  readonly collector: Collector;
   /** Measure what programs cost. */
   readonly stats: boolean;
+  /** What the kernel side lost since its start, by stage. */
+  readonly lost: () => Readonly<Record<string, number>>;
 }
+
+/** Counting the entries of a full map takes milliseconds, so one collection counts for no longer than this. */
+const COUNT_MILLIS = 2;
 
 /** Adds what a number grew by since it was last seen. */
 class Growth {
@@ -49,85 +51,75 @@ interface WatchedProgram {
 class Kernel implements KernelSource {
   readonly name = 'kernel';
   readonly #store: SeriesStore;
-  readonly #collector: Collector;
+  readonly #lost: KernelSourceOptions['lost'];
   readonly #stats: BpfStats | undefined;
   readonly #programs: WatchedProgram[] = [];
+  readonly #maps = new Map<number, BpfMap>();
+  readonly #counted = new Map<number, MapStatus>();
   readonly #losses = new Map<string, Growth>();
-  #tcp: TcpProbe | undefined;
+  #toCount: BpfMap[] = [];
 
-  constructor({ store, collector, stats }: KernelSourceOptions) {
+  constructor({ store, stats, lost }: KernelSourceOptions) {
     this.#store = store;
-    this.#collector = collector;
+    this.#lost = lost;
     this.#stats = stats ? enableBpfStats() : undefined;
     const build = { version: version(), runtime_version: process.versions.node };
     store.gauge('knp.build.info', { ...build, kernel_release: release(), arch: arch() }).set(1);
   }
 
-  watch(probe: TcpProbe): void {
-    this.#tcp = probe;
-    for (const { name, autoload } of probe.object.programs) {
-      if (!autoload) continue;
-      const program = probe.object.program(name);
+  watch({ object, choices }: LoadedProbe): void {
+    for (const name of choices.flatMap(({ programs }) => programs)) {
       this.#programs.push({
-        program,
+        program: object.program(name),
         seconds: new Growth(this.#store.counter('knp.bpf.program.seconds', { program: name })),
         runs: new Growth(this.#store.counter('knp.bpf.program.runs', { program: name })),
       });
     }
+    for (const { name, initialSize } of object.maps) {
+      // Sections of constants and variables are maps too; arrays are always full.
+      if (initialSize > 0) continue;
+      const map = object.map(name);
+      if (!map.type.includes('array')) this.#maps.set(map.id, map);
+    }
   }
 
   collect(): void {
-    const store = this.#store;
     for (const { program, seconds, runs } of this.#programs) {
       const info = program.info();
       seconds.to(info.runTimeNs / 1e9);
       runs.to(info.runCount);
     }
-    for (const { name, entries, capacity } of this.maps()) {
-      store.gauge('knp.bpf.map.entries', { map: name }).set(entries);
-      store.gauge('knp.bpf.map.capacity', { map: name }).set(capacity);
+    this.#countMaps();
+    for (const { name, entries, capacity } of this.#counted.values()) {
+      this.#store.gauge('knp.bpf.map.entries', { map: name }).set(entries);
+      this.#store.gauge('knp.bpf.map.capacity', { map: name }).set(capacity);
     }
-    for (const [stage, total] of Object.entries(this.lost())) {
+    for (const [stage, total] of Object.entries(this.#lost())) {
       let growth = this.#losses.get(stage);
       if (growth === undefined) {
-        growth = new Growth(store.counter('knp.agent.lost', { stage }));
+        growth = new Growth(this.#store.counter('knp.agent.lost', { stage }));
         this.#losses.set(stage, growth);
       }
       growth.to(total);
     }
-    if (this.#tcp !== undefined) {
-      const read = this.#collector.wasRead('tcp');
-      store.gauge('knp.probe.ready', { probe: 'tcp' }).set(read ? 1 : 0);
-    }
-    const coverage = this.coverage();
-    if (coverage !== null) store.gauge('knp.agent.coverage_ratio', {}).set(coverage);
+  }
+
+  /** Goes on where the last collection stopped; at least one map each time. */
+  #countMaps(): void {
+    if (this.#toCount.length === 0) this.#toCount = [...this.#maps.values()];
+    const end = performance.now() + COUNT_MILLIS;
+    do {
+      const map = this.#toCount.shift();
+      if (map === undefined) return;
+      const entries = map.count();
+      if (entries !== undefined && map.maxEntries > 0) {
+        this.#counted.set(map.id, { name: map.name, entries, capacity: map.maxEntries });
+      }
+    } while (performance.now() < end);
   }
 
   maps(): MapStatus[] {
-    const tcp = this.#tcp;
-    if (tcp === undefined) return [];
-    return [
-      { name: 'edges', entries: tcp.source.edges, capacity: tcp.table.capacity },
-      {
-        name: 'owners',
-        entries: tcp.directory.knownOwners().length,
-        capacity: tcp.sharedMaps.owners?.maxEntries ?? 0,
-      },
-    ];
-  }
-
-  lost(): Record<string, number> {
-    return this.#tcp?.table.lost() ?? {};
-  }
-
-  coverage(): number | null {
-    let all = 0;
-    let other = 0;
-    for (const { labels, value } of this.#store.family('knp.tcp.connections').points) {
-      all += value;
-      if (labels.includes('_kind="other"')) other += value;
-    }
-    return all > 0 ? (all - other) / all : null;
+    return [...this.#counted.values()];
   }
 
   close(): void {

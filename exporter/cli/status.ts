@@ -1,14 +1,16 @@
 // What the agent says about itself beside its metrics: which hooks each probe uses and why not the others, how full
 // its maps are. Made by agent.ts, served as /api/status, shown by `doctor`.
 
-/** A hook that a probe could use for one purpose. */
+/** What serves one purpose of a probe, and why nothing else does. */
 export interface HookStatus {
-  /** What it is for: `state`, `walk`, `payload`. */
+  /** What it is for: `connection state`, `payload`. */
   purpose: string;
-  /** The program in use; null: none could be, and the purpose is not served. */
-  program: string | null;
-  /** Why each alternative before it was not taken. */
-  refused: readonly { program: string; reason: string }[];
+  /** Programs in use; empty where an optional purpose is not served. */
+  programs: readonly string[];
+  /** The same as SEC() names them: `tp_btf/inet_sock_set_state`. */
+  hooks: readonly string[];
+  /** Alternatives that are not in use, each with a sentence that says why. */
+  skipped: readonly { programs: readonly string[]; reason: string }[];
 }
 
 export interface ProbeStatus {

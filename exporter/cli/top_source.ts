@@ -65,11 +65,11 @@ export async function openEdgeSource(config: Config, from: string | undefined): 
   } catch (error) {
     if (!(error instanceof AgentUnreachable)) throw error;
   }
-  if (process.geteuid?.() !== 0) {
-    throw new CliError(
-      `no agent answers at ${local.origin}, and measuring needs root: use sudo, or name an agent with --from`,
-    );
-  }
   const { measure } = await import('./measure.ts');
-  return measure(config);
+  try {
+    return await measure(config);
+  } catch (error) {
+    if (!(error instanceof CliError)) throw error;
+    throw new CliError(`no agent answers at ${local.origin} (--from names another), and: ${error.message}`);
+  }
 }
