@@ -1,8 +1,8 @@
 // Test projects. `unit` runs anywhere; `kernel` loads real BPF programs and needs root; `e2e` runs the built agent.
 import { defineConfig } from 'vitest/config';
 
-// How many times slower than usual this machine is: set in the guests, where the processor is emulated.
-const scale = Number(process.env.KNP_SCALE ?? 1);
+// The guests' processor is emulated: patience grows there as the work shrinks (test/guests/scale.ts).
+const scale = 1 / Number(process.env.KNP_SCALE ?? 1);
 
 // Kernel state is shared by the whole machine: one file at a time, each in a process of its own.
 const alone = { pool: 'forks', fileParallelism: false } as const;

@@ -25,13 +25,13 @@ Output comes through as it is written; the exit code is the command's.
   --help           this text
 
 Kernels are kept in ${cacheFolder()} ($KNP_CACHE changes that).
-In the guest KNP_GUEST is SERIES and KNP_SCALE how many times slower than this machine it should be taken for.
+In the guest KNP_GUEST is SERIES and KNP_SCALE the share of the work that tests should do there (see scale.ts).
 Exit code 125: the guest could not be started or gave no answer.
 Needs (Debian's names): qemu-system-x86 busybox-static kmod xz-utils zstd debian-archive-keyring
 `;
 
-/** Emulation makes JavaScript and the kernel 10 to 30 times slower; counts are divided and patience multiplied by it. */
-const SCALE = { tcg: 20, kvm: 2 } as const;
+/** Emulation makes JavaScript and the kernel 10 to 30 times slower: tests do this share of the work. */
+const SCALE = { tcg: 0.05, kvm: 0.5 } as const;
 
 type Options = {
   series: string;
