@@ -161,17 +161,22 @@ static __always_inline struct http_exchange *http_exchange_of(struct http_conn *
 	return &conn->exchanges[number & (HTTP_PIPELINE - 1)];
 }
 
-/* Hands a finished exchange over, once, however many come to do it. */
+/* Hands a finished exchange over, once, however many come to do it. One that was ended before (an idle one)
+ * is no longer known: what still arrives for it is dropped. */
 HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_call *call)
 {
 	struct http_exchange *exchange;
+	u32 before;
 
 	if (!conn || !call)
 		return 0;
 	exchange = http_exchange_of(conn, call->exchange);
-	if (__sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED) & EXCHANGE_CLAIMED)
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
+	if (before & EXCHANGE_CLAIMED)
 		return 0;
-	if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->request_number != exchange->response_number)
+	if (!(before & EXCHANGE_KNOWN))
+		;
+	else if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->request_number != exchange->response_number)
 		http_count(HTTP_LOST_UNMATCHED, 1);
 	else
 		http_finish(conn, call, exchange);
@@ -179,7 +184,7 @@ HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_call *call)
 	return 0;
 }
 
-/* Every exchange that is not finished ends with call->error. Says how many. */
+/* Every exchange that is not finished ends with call->error; but for idleness, so does the connection. */
 HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_call *call)
 {
 	struct http_direction *answers;
@@ -189,6 +194,8 @@ HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_call *call)
 		return 0;
 	answers = &conn->directions[HTTP_RESPONSES];
 	error = call->error;
+	if (error != HTTP_ERROR_IDLE)
+		__sync_fetch_and_or(&conn->flags, HTTP_FINISHED);
 	for (u32 i = 0; i < HTTP_PIPELINE; i++) {
 		struct http_exchange *exchange = http_exchange_of(conn, answers->number + i);
 		u32 flags = exchange->flags;
@@ -430,15 +437,6 @@ static __always_inline void http_response_ended(struct http_conn *conn, struct h
 	}
 }
 
-/* Nobody knows yet what was asked. Is this the answer to HEAD? A next answer behind the headers says so. */
-static __always_inline bool http_answer_follows(struct http_call *call)
-{
-	struct http1_window *window = &call->window;
-
-	return window->position + 5 <= window->length &&
-	       (http1_word(window, window->position) & 0xffffffffffULL) == HTTP1_WORD('H', 'T', 'T', 'P', '/', 0, 0, 0);
-}
-
 HTTP_FUNCTION http_response_headers_end(struct http_conn *conn, struct http_call *call)
 {
 	struct http_direction *direction;
@@ -467,9 +465,10 @@ HTTP_FUNCTION http_response_headers_end(struct http_conn *conn, struct http_call
 	}
 	no_body = parser->status == 204 || parser->status == 304 || parser->status == 101;
 	if (!no_body && !(flags & EXCHANGE_KNOWN)) {
-		if (call->window.position < call->window.length || call->total) {
-			no_body = http_answer_follows(call);
-		} else if (parser->length || !(parser->flags & HTTP1_HAS_LENGTH)) {
+		/* Nobody knows yet whether it answers a HEAD. Where more follows at once, it does not: only a
+		 * pipelined HEAD that was answered before it was seen would be taken wrongly. */
+		if (call->window.position == call->window.length && !call->total &&
+		    (parser->length || !(parser->flags & HTTP1_HAS_LENGTH))) {
 			exchange->end_ns = call->now_ns;
 			exchange->response_body = 0;
 			flags = __sync_fetch_and_or(&exchange->flags, EXCHANGE_DEFERRED);
@@ -536,7 +535,7 @@ HTTP_FUNCTION http_unseen(struct http_conn *conn, struct http_call *call, u64 by
 	}
 	used = http1_skip(parser, bytes);
 	if (parser->state == HTTP1_START) {
-		if (call->direction & 1)
+		if (parser->is_response)
 			http_response_ended(conn, call, direction);
 		else
 			http_request_ended(conn, call, direction);
@@ -635,25 +634,10 @@ static __always_inline bool http_awaits_tunnel(struct http_conn *conn, struct ht
 	return true;
 }
 
-/* One step through the bytes of a call. Says whether to go on. */
-HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
+static __always_inline int http_on_event(struct http_conn *conn, struct http_call *call,
+					 struct http_direction *direction, int event)
 {
-	struct http_direction *direction;
-	struct http1_window *window;
-	int event;
-
-	if (!conn || !call)
-		return 0;
-	direction = &conn->directions[call->direction & 1];
-	window = &call->window;
-	event = http1_step(&direction->parser, window);
-	if (!direction->message_ns && event != HTTP1_NEED_DATA)
-		direction->message_ns = call->begin_ns;
 	switch (event) {
-	case HTTP1_NEED_DATA:
-		if (!call->total)
-			return 0;
-		return http_refill(conn, call, direction);
 	case HTTP1_TARGET:
 		if (!direction->parser.is_response)
 			http_on_target(conn, call, direction);
@@ -669,7 +653,7 @@ HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
 		return direction->parser.is_response ? http_response_headers_end(conn, call)
 						     : http_request_headers_end(conn, call);
 	case HTTP1_MESSAGE_END: /* of a chunked body */
-		if (call->direction & 1)
+		if (direction->parser.is_response)
 			http_response_ended(conn, call, direction);
 		else
 			http_request_ended(conn, call, direction);
@@ -677,12 +661,35 @@ HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
 	case HTTP1_SKIP:
 		return http_step_over(conn, call, direction);
 	case HTTP1_MALFORMED:
-		if (!direction->parser.is_response && http_awaits_tunnel(conn, direction))
-			return 0;
-		http_lose(conn, direction, HTTP_LOST_MALFORMED);
+		if (direction->parser.is_response || !http_awaits_tunnel(conn, direction))
+			http_lose(conn, direction, HTTP_LOST_MALFORMED);
 		return 0;
 	}
 	return 1;
+}
+
+/* One step through the bytes of a call. Says whether to go on. */
+HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+	int event, more;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->direction & 1];
+	event = http1_step(&direction->parser, &call->window);
+	if (event == HTTP1_NEED_DATA) {
+		if (!call->total)
+			return 0; /* http_end_call() keeps what is unread */
+		more = http_refill(conn, call, direction);
+	} else {
+		if (!direction->message_ns)
+			direction->message_ns = call->begin_ns;
+		more = http_on_event(conn, call, direction, event);
+	}
+	if (!more)
+		call->window.position = call->window.length; /* whatever it was, it is of no use */
+	return more;
 }
 
 /* Before the pump: takes up where the last call of this direction ended. Says whether there is anything to do. */
@@ -691,7 +698,7 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 	struct http_direction *direction;
 	u32 carried;
 
-	if (!conn || !call || (conn->flags & HTTP_TUNNEL))
+	if (!conn || !call || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
 		return 0;
 	direction = &conn->directions[call->direction & 1];
 	direction->last_ns = call->now_ns;

@@ -323,9 +323,9 @@ static __always_inline int http1_request_line(struct http1_parser *parser, struc
 	u32 skip = http1_known_method(http1_word(window, start), &method), target;
 
 	if (!skip) {
-		/* with nothing else to tell it by, the whole line has to be there */
-		skip = complete ? http1_other_method(window, start, end) : 0;
-		if (!skip)
+		skip = http1_other_method(window, start, end);
+		/* without its version in view, a line of another standard has to look more like one */
+		if (!skip || (!complete && HTTP1_BYTE(window, start + skip) != '/'))
 			return HTTP1_MALFORMED;
 		method = HTTP1_METHOD_OTHER;
 	}
@@ -380,7 +380,7 @@ static __always_inline int http1_status_line(struct http1_parser *parser, struct
 /* Where the line ends that starts at `start`: the position of its line feed, or of the end of what is in view. */
 static __always_inline u32 http1_find_line_end(struct http1_window *window, u32 start, bool *complete)
 {
-	u32 at = start & HTTP1_MASK;
+	u32 at = start;
 
 	*complete = false;
 	for (u32 i = 0; i < HTTP1_WINDOW / 8; i++) {
@@ -437,7 +437,7 @@ static __always_inline int http1_start(struct http1_parser *parser, struct http1
 		return HTTP1_MALFORMED;
 	seen = end > start + HTTP1_LINE ? start + HTTP1_LINE : end;
 	event = parser->is_response ? http1_status_line(parser, window, start, seen)
-				    : http1_request_line(parser, window, start, seen, complete && seen == end);
+				    : http1_request_line(parser, window, start, seen, complete);
 	if (event == HTTP1_TARGET) {
 		parser->state = HTTP1_START_REST;
 		/* a complete line is gone through once more, from near its end */

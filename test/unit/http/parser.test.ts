@@ -1,0 +1,423 @@
+// The HTTP/1 logic of bpf/ in user mode: compared with Node's own parser on generated traffic cut in every place,
+// and one test for each corner of the protocol.
+import { beforeAll, describe, expect, it } from 'vitest';
+import { buildDriver, type Exchange, type Outcome, runConversations, type Step } from './driver.ts';
+import { methodNumber, referenceMessages } from './llhttp.ts';
+import { conversation, type Message, random } from './traffic.ts';
+
+const TUNNEL = 2;
+
+beforeAll(() => buildDriver(), 120_000);
+
+const bytes = (text: string) => Buffer.from(text, 'latin1');
+const ask = (...texts: string[]): Step => ({ direction: 'request', pieces: texts.map(bytes) });
+const answer = (...texts: string[]): Step => ({ direction: 'response', pieces: texts.map(bytes) });
+
+function run(...steps: Step[]): Outcome {
+  const [outcome] = runConversations([steps]);
+  if (!outcome) throw new Error('no outcome');
+  return outcome;
+}
+
+/** FNV-1a 64 over the path as bpf/http1_parser.h describes it, written from that description. */
+function pathHash(path: string): string {
+  const fnv = (hash: bigint, byte: number) => BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  const cut = path.length > 192;
+  const segments = (cut ? path.slice(0, 192) : path).split('/');
+  let hash = 0xcbf29ce484222325n;
+  for (const [i, segment] of segments.entries()) {
+    if (i > 0) hash = fnv(hash, 0x2f);
+    const isId =
+      /^[0-9]+$/.test(segment) ||
+      (segment.length >= 16 && /^[0-9a-f-]+$/i.test(segment) && /[0-9]/.test(segment));
+    if (cut && i === segments.length - 1) hash = fnv(hash, 2);
+    else if (isId) hash = fnv(hash, 1);
+    else for (const byte of bytes(segment)) hash = fnv(hash, byte);
+  }
+  return hash.toString(16).padStart(16, '0');
+}
+
+function pathOf(url: string): string {
+  const path = url.replace(/^https?:\/\/[^/?#]*/, '').replace(/[?#].*$/s, '');
+  return path === '' ? '/' : path;
+}
+
+type Expected = Pick<Exchange, 'method' | 'status' | 'hash' | 'minor' | 'request' | 'response' | 'error'>;
+
+function expectedOf(messages: readonly Message[]): Expected[] {
+  // A parser for each message: this one takes no bytes behind an HTTP/1.0 message.
+  const requests = messages.flatMap((m) => referenceMessages('request', m.request));
+  const responses = messages.flatMap((m) =>
+    referenceMessages('response', m.response, () => m.method === 'HEAD'),
+  );
+  if (requests.length !== messages.length || responses.length !== messages.length)
+    throw new Error(`the reference saw ${requests.length}/${responses.length} of ${messages.length}`);
+  return requests.map((r, i) => ({
+    method: methodNumber(r.method),
+    status: responses[i]?.status ?? 0,
+    hash: pathHash(pathOf(r.url)),
+    minor: 48 + r.minor,
+    request: r.body,
+    response: responses[i]?.body ?? 0,
+    error: 0,
+  }));
+}
+
+const comparable = (e: Exchange): Expected => ({
+  method: e.method,
+  status: e.status,
+  hash: e.hash,
+  minor: e.minor,
+  request: e.request,
+  response: e.response,
+  error: e.error,
+});
+
+/** Steps of a conversation; `cut` says where to cut a message, as sorted offsets. */
+function steps(messages: readonly Message[], cut: (message: Buffer, index: number) => number[]): Step[] {
+  const pieces = (message: Buffer, index: number) => {
+    const at = [0, ...cut(message, index), message.length];
+    return at.slice(1).map((end, i) => message.subarray(at[i], end));
+  };
+  return messages.flatMap((m, i) => [
+    ...pieces(m.request, 2 * i).map((p): Step => ({ direction: 'request', pieces: [p] })),
+    ...pieces(m.response, 2 * i + 1).map((p): Step => ({ direction: 'response', pieces: [p] })),
+  ]);
+}
+
+function compareAll(cases: { steps: Step[]; expected: Expected[]; name: string }[]): void {
+  const outcomes = runConversations(cases.map((c) => c.steps));
+  expect(outcomes).toHaveLength(cases.length);
+  for (const [i, c] of cases.entries()) {
+    const outcome = outcomes[i] as Outcome;
+    expect({ name: c.name, lost: outcome.lost, exchanges: outcome.exchanges.map(comparable) }).toEqual({
+      name: c.name,
+      lost: 0,
+      exchanges: c.expected,
+    });
+  }
+}
+
+describe("compared with Node's parser", () => {
+  it('agrees on whole messages of 2000 conversations', () => {
+    compareAll(
+      Array.from({ length: 2000 }, (_, seed) => {
+        const messages = conversation(seed, 5);
+        return { steps: steps(messages, () => []), expected: expectedOf(messages), name: `seed ${seed}` };
+      }),
+    );
+  });
+
+  it('agrees wherever a message is cut in two', () => {
+    for (let seed = 5000; seed < 5025; seed++) {
+      const messages = conversation(seed, 2);
+      const expected = expectedOf(messages);
+      const longest = Math.max(...messages.flatMap((m) => [m.request.length, m.response.length]));
+      compareAll(
+        Array.from({ length: longest - 1 }, (_, i) => ({
+          steps: steps(messages, (message) => (i + 1 < message.length ? [i + 1] : [])),
+          expected,
+          name: `seed ${seed} cut at ${i + 1}`,
+        })),
+      );
+    }
+  });
+
+  it('agrees byte by byte', () => {
+    compareAll(
+      Array.from({ length: 60 }, (_, i) => {
+        const messages = conversation(9000 + i, 2);
+        return {
+          steps: steps(messages, (m) => Array.from({ length: m.length - 1 }, (_, at) => at + 1)),
+          expected: expectedOf(messages),
+          name: `seed ${9000 + i}`,
+        };
+      }),
+    );
+  });
+
+  it('agrees on random calls of random iovecs, pipelined or not, answers seen late or early', () => {
+    compareAll(
+      Array.from({ length: 1500 }, (_, i) => {
+        const pick = random(i + 77);
+        const messages = conversation(20_000 + i, 1 + pick(6));
+        const calls = (stream: Buffer, direction: 'request' | 'response'): Step[] => {
+          const out: Step[] = [];
+          for (let at = 0; at < stream.length; ) {
+            const pieces: Buffer[] = [];
+            for (let n = pick(4); n >= 0 && at < stream.length; n--) {
+              const size = pick(3) === 0 ? pick(4) : pick(700);
+              pieces.push(stream.subarray(at, at + size));
+              at += size;
+            }
+            out.push({ direction, pieces });
+          }
+          return out;
+        };
+        const pipelined = pick(2) === 0;
+        const groups = pipelined ? [messages] : messages.map((m) => [m]);
+        const all = groups.flatMap((group) => [
+          ...calls(Buffer.concat(group.map((m) => m.request)), 'request'),
+          ...calls(Buffer.concat(group.map((m) => m.response)), 'response'),
+        ]);
+        return { steps: all, expected: expectedOf(messages), name: `seed ${i}` };
+      }),
+    );
+  });
+
+  it('agrees when every answer is seen before its request', () => {
+    compareAll(
+      Array.from({ length: 500 }, (_, i) => {
+        const messages = conversation(40_000 + i, 4).filter((m) => m.method !== 'HEAD');
+        return {
+          steps: messages.flatMap((m): Step[] => [
+            { direction: 'response', pieces: [m.response] },
+            { direction: 'request', pieces: [m.request] },
+          ]),
+          expected: expectedOf(messages),
+          name: `seed ${i}`,
+        };
+      }),
+    );
+  });
+});
+
+describe('corners', () => {
+  const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+  const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+
+  it('takes times from the first byte of the request, the first and the last byte of the answer', () => {
+    const outcome = run(
+      ask('GET'),
+      ask(' / HTTP/1.1\r\n\r\n'),
+      answer('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n'),
+      answer('ab'),
+      answer('cd'),
+    );
+    expect(outcome.exchanges).toMatchObject([{ start: 1, first: 3, end: 5 }]);
+  });
+
+  it('takes the first byte of the final answer, not of an interim one', () => {
+    const outcome = run(ask(GET), answer('HTTP/1.1 100 Continue\r\n\r\n'), answer(OK));
+    expect(outcome.exchanges).toMatchObject([{ status: 200, start: 1, first: 3, end: 3 }]);
+  });
+
+  it('knows the answer to HEAD by its request, also when the answer is seen first', () => {
+    const head = 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n';
+    const late = run(ask('HEAD /a HTTP/1.1\r\n\r\n'), answer(head), ask(GET), answer(OK));
+    expect(late.exchanges).toMatchObject([
+      { method: 2, response: 0 },
+      { method: 1, response: 2 },
+    ]);
+    const early = run(answer(head), ask('HEAD /a HTTP/1.1\r\n\r\n'), ask(GET), answer(OK));
+    expect(early.exchanges).toMatchObject([
+      { method: 2, status: 200, response: 0 },
+      { method: 1, response: 2 },
+    ]);
+  });
+
+  it('waits for the body of an answer that is seen before its GET', () => {
+    const outcome = run(answer('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n'), ask(GET), answer('ok'));
+    expect(outcome.exchanges).toMatchObject([{ method: 1, response: 2, end: 3 }]);
+  });
+
+  it('ends a close-delimited answer at its last byte', () => {
+    const outcome = run(
+      ask('GET / HTTP/1.0\r\n\r\n'),
+      answer('HTTP/1.0 200 OK\r\n\r\nab'),
+      answer('cde'),
+      'close',
+    );
+    expect(outcome.exchanges).toMatchObject([{ status: 200, response: 5, error: 0, minor: 48, end: 3 }]);
+  });
+
+  it('says which: no answer, or one that broke off', () => {
+    expect(run(ask(GET), 'close').exchanges).toMatchObject([{ status: 0, error: 1 }]);
+    const broken = run(ask(GET), answer('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc'), 'close');
+    expect(broken.exchanges).toMatchObject([{ status: 200, error: 4, response: 3 }]);
+    const chunk = run(
+      ask(GET),
+      answer('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc'),
+      'close',
+    );
+    expect(chunk.exchanges).toMatchObject([{ status: 200, error: 4, response: 3 }]);
+  });
+
+  it('stops at 101 and at CONNECT, and not at a refused CONNECT', () => {
+    const upgraded = run(
+      ask('GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n'),
+      answer('HTTP/1.1 101 Switching\r\n\r\n\x81\x05hello'),
+      ask('GET / HTTP/1.1\r\n\r\n'),
+      'close',
+    );
+    expect(upgraded.exchanges).toMatchObject([{ status: 101, error: 0 }]);
+    expect(upgraded.flags & TUNNEL).toBe(TUNNEL);
+    const connected = run(
+      ask('CONNECT h:443 HTTP/1.1\r\n\r\n'),
+      answer('HTTP/1.1 200 OK\r\n\r\n'),
+      ask('\x16\x03'),
+      'close',
+    );
+    expect(connected.exchanges).toMatchObject([{ method: 6, status: 200 }]);
+    expect(connected).toMatchObject({ lost: 0 });
+    const refused = run(
+      ask('CONNECT h:443 HTTP/1.1\r\n\r\n'),
+      answer('HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n'),
+      ask(GET),
+      answer(OK),
+    );
+    expect(refused.exchanges).toMatchObject([
+      { method: 6, status: 403 },
+      { method: 1, status: 200 },
+    ]);
+  });
+
+  it('does not take tunnelled bytes for a broken request when the answer to CONNECT is seen late', () => {
+    const outcome = run(
+      ask('CONNECT h:443 HTTP/1.1\r\n\r\n'),
+      ask('\x16\x03\x01junk'),
+      answer('HTTP/1.1 200 OK\r\n\r\n'),
+    );
+    expect(outcome.exchanges).toMatchObject([{ method: 6, status: 200 }]);
+    expect(outcome.lost).toBe(0);
+  });
+
+  it('gives an early answer to a request whose body is still under way', () => {
+    const outcome = run(
+      ask('POST /f HTTP/1.1\r\nContent-Length: 10\r\n\r\n123'),
+      answer('HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n'),
+      ask('4567890'),
+      ask(GET),
+      answer(OK),
+    );
+    expect(outcome.exchanges).toMatchObject([{ status: 413, request: 10 }, { status: 200 }]);
+  });
+
+  it('counts pipelined requests up to the depth of its queue, and says when it is exceeded', () => {
+    const deep = run(ask(GET.repeat(16)), answer(OK.repeat(16)));
+    expect(deep.exchanges).toHaveLength(16);
+    expect(deep.lost).toBe(0);
+    const deeper = run(ask(GET.repeat(17)), answer(OK.repeat(17)), ask(GET), answer(OK));
+    expect(deeper.lost).toBe(16);
+    expect(deeper.exchanges).toHaveLength(1);
+  });
+
+  it('steps over body bytes that no hook showed, and is lost when they were headers', () => {
+    const body = run(
+      ask(GET),
+      answer('HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n'),
+      { unseen: 'response', bytes: 1000 },
+      ask(GET),
+      answer(OK),
+    );
+    expect(body.exchanges).toMatchObject([{ response: 1000 }, { response: 2 }]);
+    expect(body.lost).toBe(0);
+    const headers = run(ask(GET), { unseen: 'response', bytes: 50 }, ask(GET), answer(OK));
+    expect(headers.lost).toBe(1);
+    expect(headers.exchanges).toMatchObject([{ status: 200, response: 2 }]);
+  });
+
+  it('is taken up again at the next request line after it was lost', () => {
+    const outcome = run(
+      ask(GET),
+      answer('nonsense'),
+      answer('more'),
+      ask('\x01\x02'),
+      ask(GET),
+      answer(OK),
+      ask(GET),
+      answer(OK),
+    );
+    expect(outcome.lost).toBe(1);
+    expect(outcome.exchanges).toMatchObject([
+      { start: 5, end: 6 },
+      { start: 7, end: 8 },
+    ]);
+  });
+
+  it('refuses what makes framing ambiguous', () => {
+    for (const fields of [
+      'Content-Length: 5\r\nContent-Length: 6',
+      'Content-Length: 5, 5',
+      'Content-Length: -1',
+      'Content-Length: ',
+      'Content-Length: 99999999999999999999',
+      'Transfer-Encoding: gzip',
+    ])
+      expect(run(ask(`POST / HTTP/1.1\r\n${fields}\r\n\r\n`), answer(OK)), fields).toMatchObject({
+        lost: 1,
+        exchanges: [],
+      });
+    const twice = run(ask('POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab'), answer(OK));
+    expect(twice.exchanges).toMatchObject([{ request: 2 }]);
+    const both = run(
+      ask('POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n'),
+      answer(OK),
+    );
+    expect(both.exchanges).toMatchObject([{ request: 1 }]);
+  });
+
+  it('leaves other protocols alone', () => {
+    for (const first of [
+      'SSH-2.0-OpenSSH_9.2\r\n',
+      '\x16\x03\x01\x02',
+      '*1\r\n$4\r\nPING\r\n',
+      'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+      'GET key\r\n',
+      'EHLO example\r\n',
+      'GET / HTTP/1.1x\r\n\r\n',
+      'get / HTTP/1.1\r\n\r\n',
+    ])
+      expect(run(ask(first), answer('+OK\r\n'), 'close'), first).toMatchObject({ exchanges: [], lost: 0 });
+  });
+
+  it('hands out paths without query or fragment, however long, and hashes identifiers alike', () => {
+    const outcome = run(
+      ask('GET /users/1?token=secret HTTP/1.1\r\n\r\n'),
+      answer(OK),
+      ask('GET /users/2#f HTTP/1.1\r\n\r\n'),
+      answer(OK),
+      ask('GET http://h.example?secret HTTP/1.1\r\n\r\n'),
+      answer(OK),
+      ask('OPTIONS * HTTP/1.1\r\n\r\n'),
+      answer(OK),
+      ask(`GET /${'a'.repeat(400)}?x HTTP/1.1\r\n\r\n`),
+      answer(OK),
+      ask(`GET /${'a'.repeat(190)}${'b'.repeat(90)} HTTP/1.1\r\n\r\n`),
+      answer(OK),
+    );
+    expect(outcome.paths.map((p) => p.path)).toEqual([
+      '/users/1',
+      '/users/2',
+      '/',
+      '*',
+      `/${'a'.repeat(191)}`,
+      `/${'a'.repeat(190)}b`,
+    ]);
+    expect(outcome.paths.map((p) => p.cut)).toEqual([0, 0, 0, 0, 1, 1]);
+    const hashes = outcome.exchanges.map((e) => e.hash);
+    expect(hashes[0]).toBe(hashes[1]);
+    expect(hashes[4]).toBe(hashes[5]); // the last segment is cut: it says nothing
+    expect(new Set(hashes).size).toBe(4);
+  });
+
+  it('finds trace context wherever it is cut', () => {
+    const parent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    const text = `GET / HTTP/1.1\r\nTraceparent:  ${parent} \r\ntracestate:a=b,c=d\r\n\r\n`;
+    const cuts = Array.from({ length: text.length - 1 }, (_, i) => [
+      ask(text.slice(0, i + 1)),
+      ask(text.slice(i + 1)),
+      answer(OK),
+    ]);
+    for (const outcome of runConversations(cuts))
+      expect(outcome).toMatchObject({ traceparent: [parent], tracestate: ['a=b,c=d'], lost: 0 });
+  });
+
+  it('accepts lines that end in a bare line feed and empty lines before a request', () => {
+    const outcome = run(
+      ask('\r\n\nGET /x HTTP/1.1\nHost: a\n\n'),
+      answer('HTTP/1.1 200 OK\nContent-Length: 1\n\nx'),
+    );
+    expect(outcome.exchanges).toMatchObject([{ status: 200, response: 1 }]);
+  });
+});
