@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'show who talks to whom, live',
     load: () => import('./commands/top.ts'),
   },
+  trace: {
+    summary: 'show sampled HTTP requests, live',
+    load: () => import('./commands/trace.ts'),
+  },
   metrics: {
     summary: 'print the reference of all metrics',
     load: () => import('./commands/metrics.ts'),

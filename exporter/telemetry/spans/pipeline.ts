@@ -41,7 +41,12 @@ export interface PipelineOptions {
   /** Random number in [0, 1), for the jitter; default Math.random. */
   readonly random?: (() => number) | undefined;
   readonly log?: { warn(fields: object, message: string): void } | undefined;
+  /** Told once per batch how its export ended and how long it took, all tries and waits included. */
+  readonly onExport?: ((outcome: ExportOutcome, seconds: number) => void) | undefined;
 }
+
+/** `partial`: the receiver took only a part. `failure`: refused, or given up. */
+export type ExportOutcome = 'success' | 'partial' | 'failure';
 
 /** Totals since start, and what is held now. */
 export interface PipelineStats {
@@ -364,6 +369,8 @@ class Pipeline implements SpanPipeline {
       this.#dropped[reason] += lost[reason] ?? 0;
     }
     this.#exported += batch.spans - dropped;
+    const outcome = dropped === 0 ? 'success' : (lost.partial_success ?? 0) > 0 ? 'partial' : 'failure';
+    this.#options.onExport?.(outcome, (performance.now() - batch.firstTryMillis) / 1000);
     this.#queued -= batch.spans;
     this.#queuedBytes -= batch.bytes;
     this.#wakeFlushed();

@@ -56,6 +56,10 @@ export function transportOptions(settings: TraceExportSettings, agentVersion: st
 export interface TraceOutput extends SpanSink {
   /** Undefined when no export is configured. */
   stats(): PipelineStats | undefined;
+  /** Spans made so far, by kind. */
+  readonly created: { readonly server: number; readonly client: number };
+  /** Most spans that the queue holds; 0 when no export is configured. */
+  readonly capacity: number;
   flush(): Promise<void>;
   /** Delivers what it can within the deadline; the rest is counted as dropped. */
   shutdown(deadlineMillis: number): Promise<void>;
@@ -67,17 +71,21 @@ export interface TraceOutputOptions {
   readonly settings?: TraceExportSettings | undefined;
   readonly feed?: SpanFeed | undefined;
   readonly log?: PipelineOptions['log'];
+  readonly onExport?: PipelineOptions['onExport'];
 }
 
 class Output implements TraceOutput {
   readonly #synthesiser: Synthesiser;
   readonly #pipeline: SpanPipeline | undefined;
   readonly #feed: SpanFeed | undefined;
+  readonly created = { server: 0, client: 0 };
+  readonly capacity: number;
 
-  constructor(synthesiser: Synthesiser, pipeline: SpanPipeline | undefined, feed: SpanFeed | undefined) {
+  constructor(synthesiser: Synthesiser, pipeline: SpanPipeline | undefined, options: TraceOutputOptions) {
     this.#synthesiser = synthesiser;
     this.#pipeline = pipeline;
-    this.#feed = feed;
+    this.#feed = options.feed;
+    this.capacity = options.settings?.queue_spans ?? 0;
   }
 
   get active(): boolean {
@@ -88,6 +96,7 @@ class Output implements TraceOutput {
     if (!this.active) return undefined;
     try {
       const { span, bytes } = this.#synthesiser.synthesise(record);
+      this.created[record.kind]++;
       const context = span.spanContext();
       const identity = { traceId: context.traceId, spanId: context.spanId };
       this.#feed?.publish(record, identity);
@@ -121,6 +130,7 @@ export function createTraceOutput(options: TraceOutputOptions): TraceOutput {
       : createSpanPipeline(createOtlpTransport(transportOptions(settings, options.resource.agentVersion)), {
           ...pipelineOptions(settings),
           log: options.log,
+          onExport: options.onExport,
         });
-  return new Output(createSynthesiser(options.resource), pipeline, options.feed);
+  return new Output(createSynthesiser(options.resource), pipeline, options);
 }
