@@ -176,6 +176,11 @@ export class HostIdentity implements Identity {
     return captured.length > 0 ? (fits(live) ?? byId()) : (byId() ?? fits(live));
   }
 
+  namedByCgroup(owner: OwnerInfo): boolean {
+    const { kind } = this.localEnd(owner).cgroup;
+    return kind === 'container' || kind === 'pod' || kind === 'unit';
+  }
+
   local(owner: OwnerInfo): Workload {
     const known = this.#locals.get(owner);
     if (known !== undefined) return known;

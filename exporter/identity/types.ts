@@ -129,6 +129,8 @@ export interface IdentityStats {
 /** Names both ends of an edge. All answers are synchronous; what is not known yet is `Unknown` and changes later. */
 export interface Identity {
   local(owner: OwnerInfo): Workload;
+  /** True when the cgroup alone names the owner (container, pod, unit), so that its processes need not be told apart. */
+  namedByCgroup(owner: OwnerInfo): boolean;
   remote(address: RemoteAddress): RemoteIdentity;
   /** What to put into the kernel's trie, each prefix once. */
   ranges(): readonly IdentityRange[];

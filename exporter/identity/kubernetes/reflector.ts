@@ -205,7 +205,7 @@ export class Reflector<T extends { readonly key: string }> {
     // One cut connection is everyday life; only when the next attempt fails, too, it is worth a word.
     if (this.#failures > 1 || !this.synced) {
       this.#report(
-        `cannot reach the API server at ${connection.server} for ${resource} (${code ?? message}); names may be missing or old until it answers`,
+        `cannot reach the API server at ${connection.server} (${code ?? message}); names may be missing or old until it answers`,
       );
     }
     return pause;
@@ -359,7 +359,7 @@ export class Reflector<T extends { readonly key: string }> {
 function refusal({ status, message }: ApiFailure, resource: string, verb: string): string {
   switch (status) {
     case 401:
-      return `the API server does not accept the agent's token for ${resource} (401); check the service account or kubeconfig`;
+      return `the API server does not accept the agent's token (401); check the service account or kubeconfig`;
     case 403:
       return `not allowed to ${verb} ${resource} (403): grant the verb ${verb} on ${resource} in the agent's ClusterRole; names that need it are missing`;
     case 404:

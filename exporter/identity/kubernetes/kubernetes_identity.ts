@@ -1,0 +1,388 @@
+// Identity on a node of a Kubernetes cluster: what host.ts knows, and above it pods, services and nodes from the API
+// server. Created by create.ts. Works from the first moment without the API server; names arrive late and are announced.
+import { canonicalAddress, isLoopback, PrefixTable, parseAddress, parseCidr } from '../address.ts';
+import type { HostIdentity, LocalEnd } from '../host.ts';
+import {
+  type CgroupMode,
+  type Identity,
+  type IdentityChange,
+  type IdentityRange,
+  type IdentityStats,
+  OWNER_FLAGS,
+  type OwnerInfo,
+  type RemoteAddress,
+  type RemoteIdentity,
+  type Workload,
+} from '../types.ts';
+import { Cluster, type PodRef, type ServiceEndpoint, type ServiceRef } from './cluster.ts';
+import type { Connection } from './connection.ts';
+import type { Controller, Node } from './objects.ts';
+import { PodLookup } from './pod_lookup.ts';
+import { type ReflectorOptions, type ReflectorSet, startReflectors } from './watchers.ts';
+
+export interface KubernetesIdentityOptions {
+  readonly host: HostIdentity;
+  readonly connection: Connection;
+  /** Name of the own Node object. */
+  readonly nodeName: string;
+  /** Where remote pods come from: their services' EndpointSlices, or a watch of all pods. */
+  readonly remote: 'endpointslices' | 'pods';
+  readonly log?: { readonly warn: (message: string) => void; readonly info: (message: string) => void };
+  readonly now?: () => number;
+  /** Timing of the watches, for tests. */
+  readonly tuning?: Pick<ReflectorOptions<never>, 'backoff' | 'pageSize' | 'watchSeconds' | 'random'> & {
+    readonly lookupsPerSecond?: number;
+  };
+}
+
+/** The kernel's trie has room for 65,536. */
+const MAX_RANGES = 60_000;
+
+export class KubernetesIdentity implements Identity {
+  readonly #host: HostIdentity;
+  readonly #options: KubernetesIdentityOptions;
+  readonly #now: () => number;
+  readonly #cluster: Cluster;
+  readonly #lookup: PodLookup;
+  readonly #problems = new Map<string, string>();
+  readonly #ends = new WeakMap<OwnerInfo, LocalEnd>();
+  readonly #locals = new WeakMap<OwnerInfo, { readonly revision: number; readonly workload: Workload }>();
+  #targets = new Map<string, Workload | undefined>();
+  #targetsRevision = 0;
+  /** Ranges of pods by what the nodes say; undefined when it must be built again. */
+  #podRanges: PrefixTable<string> | undefined;
+  #reflectors: ReflectorSet | undefined;
+
+  constructor(options: KubernetesIdentityOptions) {
+    this.#options = options;
+    this.#host = options.host;
+    this.#now = options.now ?? Date.now;
+    this.#cluster = new Cluster({
+      now: this.#now,
+      onChange: (ranges) => {
+        if (ranges) this.#podRanges = undefined;
+        this.#host.changes.bump(ranges);
+      },
+    });
+    const rate = options.tuning?.lookupsPerSecond;
+    this.#lookup = new PodLookup({
+      connection: options.connection,
+      now: this.#now,
+      onProblem: (problem) => this.#report('lookups', problem),
+      onResult: (pod) => (pod === undefined ? this.#host.changes.bump() : this.#cluster.learn(pod)),
+      ...(rate === undefined ? {} : { ratePerSecond: rate }),
+    });
+  }
+
+  get revision(): number {
+    return this.#host.revision;
+  }
+
+  get cgroupMode(): CgroupMode {
+    return this.#host.cgroupMode;
+  }
+
+  /** True once every kind of object was listed. */
+  get synced(): boolean {
+    return this.#reflectors?.synced ?? false;
+  }
+
+  onChange(listener: (change: IdentityChange) => void): () => void {
+    return this.#host.onChange(listener);
+  }
+
+  async start(): Promise<void> {
+    await this.#host.start();
+    const { connection, nodeName, remote, tuning } = this.#options;
+    this.#reflectors ??= startReflectors({
+      connection,
+      nodeName: remote === 'pods' ? undefined : nodeName,
+      cluster: this.#cluster,
+      onProblem: (resource, problem) => this.#report(resource, problem),
+      tuning: tuning ?? {},
+    });
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#reflectors?.stop(), this.#lookup.stop(), this.#host.stop()]);
+    this.#options.connection.close();
+  }
+
+  /** One line per thing that goes wrong, however many watches it hits, and one when all is well. */
+  #report(source: string, problem: string | undefined): void {
+    const before = this.#problems.get(source);
+    if (problem === before) return;
+    if (problem === undefined) {
+      this.#problems.delete(source);
+      if (this.#problems.size === 0)
+        this.#options.log?.info('names from the API server are up to date again');
+      return;
+    }
+    const known = [...this.#problems.values()].includes(problem);
+    this.#problems.set(source, problem);
+    if (!known) this.#options.log?.warn(problem);
+  }
+
+  // --- local ends ---
+
+  #end(owner: OwnerInfo): LocalEnd {
+    let end = this.#ends.get(owner);
+    if (end === undefined) {
+      end = this.#host.localEnd(owner);
+      this.#ends.set(owner, end);
+    }
+    return end;
+  }
+
+  namedByCgroup(owner: OwnerInfo): boolean {
+    return this.#host.namedByCgroup(owner);
+  }
+
+  local(owner: OwnerInfo): Workload {
+    const known = this.#locals.get(owner);
+    if (known?.revision === this.revision) return known.workload;
+    const workload = this.#nameLocal(owner);
+    this.#locals.set(owner, { revision: this.revision, workload });
+    return workload;
+  }
+
+  #nameLocal(owner: OwnerInfo): Workload {
+    if (owner.flags & OWNER_FLAGS.kernelThread) return this.#host.local(owner);
+    const { cgroup, containerIds } = this.#end(owner);
+    const podUid = 'podUid' in cgroup ? cgroup.podUid : undefined;
+    const pod = this.#cluster.podOfCgroup(containerIds, podUid);
+    if (pod !== undefined) return this.#podWorkload(pod, pod.controller, '');
+    if (podUid !== undefined) return this.#host.unknown().workload;
+    return this.#host.nameLocal(owner, cgroup);
+  }
+
+  #podWorkload(
+    pod: Pick<PodRef, 'name' | 'namespace' | 'node'>,
+    controller: Controller,
+    sliceZone: string,
+  ): Workload {
+    const zone = this.#cluster.zoneOf(pod.node) || sliceZone;
+    return this.#host.workloads.of(controller.name, controller.kind, {
+      namespace: pod.namespace,
+      pod: pod.name,
+      ...(zone === '' ? {} : { zone }),
+    });
+  }
+
+  // --- remote ends ---
+
+  remote(address: RemoteAddress): RemoteIdentity {
+    const text = address.address === undefined ? undefined : canonicalAddress(address.address);
+    const dialled = this.#dialled(address, text);
+    const service = dialled === undefined ? {} : { service: dialled.name };
+    if (address.peer !== undefined) return { workload: this.local(address.peer), ...service };
+    switch (address.scope) {
+      case 'external':
+      case 'range':
+        return { ...this.#host.remote(address), ...service };
+      case 'loopback':
+        return { ...this.#loopback(address), ...service };
+      case 'local':
+        return { workload: this.#nodeWorkload(undefined), ...service };
+      case 'exact':
+        return text === undefined ? this.#host.unknown() : { ...this.#exact(text, address), ...service };
+    }
+  }
+
+  /** The service that was dialled: by what the client dialled, or by the address itself where that is a service's. */
+  #dialled({ dialled, port = 0 }: RemoteAddress, text: string | undefined): ServiceRef | undefined {
+    if (dialled !== undefined) {
+      const address = canonicalAddress(dialled.address);
+      if (address === undefined) return undefined;
+      const found = this.#cluster.serviceAt(address, dialled.port);
+      if (found !== undefined) return found;
+      const isNode =
+        this.#host.isOwn(address) || isLoopback(address) || this.#cluster.nodeAt(address) !== undefined;
+      return isNode ? this.#cluster.serviceByNodePort(dialled.port) : undefined;
+    }
+    if (text === undefined) return undefined;
+    const found = this.#cluster.serviceAt(text, port);
+    if (found !== undefined) return found;
+    const isNode = this.#host.isOwn(text) || this.#cluster.nodeAt(text) !== undefined;
+    // Who listens there himself was reached without a service.
+    return isNode && this.#cluster.endpointAt(text, port) === undefined
+      ? this.#cluster.serviceByNodePort(port)
+      : undefined;
+  }
+
+  /** Loopback stays inside a pod, unless the pod is on its node's network. */
+  #loopback(address: RemoteAddress): RemoteIdentity {
+    if (address.owner === undefined) return this.#host.loopback(address);
+    const { cgroup, containerIds } = this.#end(address.owner);
+    const podUid = 'podUid' in cgroup ? cgroup.podUid : undefined;
+    const pod = this.#cluster.podOfCgroup(containerIds, podUid);
+    if (pod === undefined && podUid === undefined) return this.#host.loopback(address);
+    if (pod?.hostNetwork) return { workload: this.#nodeWorkload(undefined) };
+    return { workload: this.local(address.owner) };
+  }
+
+  #exact(text: string, address: RemoteAddress): RemoteIdentity {
+    if (isLoopback(text)) return this.#loopback(address);
+    const { port = 0, at = this.#now() } = address;
+    const node = this.#cluster.nodeAt(text);
+    if (node !== undefined || this.#host.isOwn(text)) return this.#onNode(text, port, node);
+    const pod = this.#podAt(text, at);
+    if (pod !== undefined) return pod;
+    const service = this.#cluster.serviceAt(text, port);
+    if (service !== undefined)
+      return { workload: this.#serviceTarget(service) ?? this.#serviceWorkload(service) };
+    const endpoint = this.#cluster.endpointAt(text, port) ?? this.#cluster.endpointAtAddress(text);
+    if (endpoint !== undefined) return this.#endpoint(endpoint, at);
+    return this.#stranger(text);
+  }
+
+  #podAt(text: string, at: number): RemoteIdentity | undefined {
+    const tenure = this.#cluster.podAt(text, at);
+    if (tenure === undefined) return undefined;
+    if (tenure.ended !== undefined) {
+      // Somebody whom no slice names may have the address by now.
+      const result = this.#lookup.byAddress(text);
+      if (result.state === 'found' && result.at > tenure.ended && result.pod.uid !== tenure.holder.uid) {
+        return { workload: this.#podWorkload(result.pod, result.pod.controller, '') };
+      }
+    }
+    return { workload: this.#refWorkload(tenure.holder) };
+  }
+
+  /** A node's address: a pod on its network, a node port, or the node itself. */
+  #onNode(text: string, port: number, node: Node | undefined): RemoteIdentity {
+    if (port > 0) {
+      const endpoint = this.#cluster.endpointAt(text, port);
+      if (endpoint !== undefined) return this.#endpoint(endpoint, this.#now());
+      const service = this.#cluster.serviceByNodePort(port);
+      if (service !== undefined)
+        return { workload: this.#serviceTarget(service) ?? this.#serviceWorkload(service) };
+    }
+    return { workload: this.#nodeWorkload(node) };
+  }
+
+  #nodeWorkload(node: Node | undefined): Workload {
+    const name = node?.name ?? this.#options.nodeName;
+    const zone = this.#cluster.zoneOf(name);
+    return this.#host.workloads.of(name, 'Node', zone === '' ? {} : { zone });
+  }
+
+  #endpoint(endpoint: ServiceEndpoint, _at: number): RemoteIdentity {
+    if (endpoint.pod !== undefined) return { workload: this.#refWorkload(endpoint.pod) };
+    return { workload: this.#serviceWorkload({ name: endpoint.service, namespace: endpoint.namespace }) };
+  }
+
+  /** A service where no pod behind it can be named: the API server, or the service itself. */
+  #serviceWorkload(service: ServiceRef): Workload {
+    if (service.name === 'kubernetes' && service.namespace === 'default') {
+      return this.#host.workloads.of('kube-apiserver', 'ControlPlane', { namespace: 'kube-system' });
+    }
+    return this.#host.workloads.of(service.name, 'Service', { namespace: service.namespace });
+  }
+
+  #refWorkload(ref: PodRef): Workload {
+    const known = this.#cluster.controllerOf(ref);
+    if (known !== undefined) return this.#podWorkload(ref, known, ref.zone);
+    const result = this.#lookup.byName(ref.namespace, ref.name, ref.uid);
+    if (result.state === 'found') return this.#podWorkload(ref, result.pod.controller, ref.zone);
+    // The slice says at least which service it is; a name for a moment only would be a series for nothing.
+    if (result.state === 'pending' || ref.service === '') return this.#host.unknown().workload;
+    return this.#serviceWorkload({ name: ref.service, namespace: ref.namespace });
+  }
+
+  /** The workload behind a service, if all its pods are of one; undefined otherwise. For connections whose pod is not known. */
+  #serviceTarget(service: ServiceRef): Workload | undefined {
+    if (this.#targetsRevision !== this.revision) {
+      this.#targets = new Map();
+      this.#targetsRevision = this.revision;
+    }
+    const key = `${service.namespace}/${service.name}`;
+    if (!this.#targets.has(key)) this.#targets.set(key, this.#commonWorkload(service));
+    return this.#targets.get(key);
+  }
+
+  #commonWorkload(service: ServiceRef): Workload | undefined {
+    const { pods, others } = this.#cluster.backends(service);
+    if (others > 0) return undefined;
+    let common: Workload | undefined;
+    for (const ref of pods) {
+      const workload = this.#refWorkload(ref);
+      if (workload.kind === 'Unknown') return workload; // Being asked for: the others can wait for that.
+      if (common !== undefined && (workload.name !== common.name || workload.kind !== common.kind))
+        return undefined;
+      common ??= workload;
+    }
+    if (common === undefined) return undefined;
+    return this.#host.workloads.of(common.name, common.kind, { namespace: common.namespace });
+  }
+
+  /** An address that no watch told of: a pod without a service, a node's tunnel, or nobody of the cluster. */
+  #stranger(text: string): RemoteIdentity {
+    const node = this.#podRange(text);
+    if (node === undefined) return this.#host.namedRange(text) ?? this.#host.remote({ scope: 'external' });
+    const result = this.#lookup.byAddress(text);
+    if (result.state === 'found')
+      return { workload: this.#podWorkload(result.pod, result.pod.controller, '') };
+    if (result.state !== 'absent') return this.#host.unknown();
+    // In a node's range and nobody's: the node's own end of its pods' network. In a mere neighbourhood of pods: not ours.
+    if (node !== '') return { workload: this.#host.workloads.of(node, 'Node', this.#zone(node)) };
+    return this.#host.namedRange(text) ?? this.#host.remote({ scope: 'external' });
+  }
+
+  #zone(node: string): { zone?: string } {
+    const zone = this.#cluster.zoneOf(node);
+    return zone === '' ? {} : { zone };
+  }
+
+  /** Node whose pod range an address is in; '' when there are only other pods around it; undefined for neither. */
+  #podRange(text: string): string | undefined {
+    if (this.#podRanges === undefined) {
+      const table = new PrefixTable<string>();
+      for (const block of this.#cluster.podBlocks()) {
+        const cidr = parseCidr(block);
+        if (cidr !== undefined) table.set(cidr, '');
+      }
+      for (const { cidr: written, node } of this.#cluster.podCidrs()) {
+        const cidr = parseCidr(written);
+        if (cidr !== undefined) table.set(cidr, node);
+      }
+      this.#podRanges = table;
+    }
+    const bytes = parseAddress(text);
+    return bytes === undefined ? undefined : this.#podRanges.lookup(bytes);
+  }
+
+  ranges(): readonly IdentityRange[] {
+    const ranges = new Map(this.#host.ranges().map((range) => [range.cidr, range]));
+    const table = new PrefixTable<true>();
+    const keep = (written: string): void => {
+      const cidr = parseCidr(written);
+      if (cidr === undefined || ranges.size >= MAX_RANGES) return;
+      table.set(cidr, true);
+      ranges.set(cidr.text, { cidr: cidr.text, kind: 'exact', id: 0 });
+    };
+    for (const { cidr } of this.#cluster.podCidrs()) keep(cidr);
+    // Where pods are outside their nodes' ranges (some networks do not use them), the blocks around them.
+    for (const block of this.#cluster.podBlocks()) {
+      const cidr = parseCidr(block);
+      if (cidr !== undefined && table.lookup(cidr.bytes) === undefined) keep(block);
+    }
+    for (const address of this.#cluster.singleAddresses()) keep(address);
+    return [...ranges.values()];
+  }
+
+  stats(): IdentityStats {
+    const host = this.#host.stats();
+    const problems = new Set(this.#problems.values());
+    const { nodeName } = this.#options;
+    if (this.#cluster.hasNode(nodeName) === false) {
+      problems.add(`the cluster has no node ${nodeName}: set kubernetes.node_name to the name of this node`);
+    }
+    return {
+      unknown: host.unknown,
+      known: { ...host.known, ...this.#cluster.sizes },
+      counters: { ...host.counters, ...this.#reflectors?.counters(), lookups: this.#lookup.requests },
+      problems: [...problems],
+    };
+  }
+}
