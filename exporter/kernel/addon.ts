@@ -21,6 +21,18 @@ export function errorName(errno: number): { code: string; text: string } {
   return { code, text };
 }
 
+/** The line of a log that says why: the verifier's last word, else libbpf's. Empty where there is none. */
+function lastWord(log: string): string {
+  const verifier =
+    /-- BEGIN PROG LOAD LOG --\n([\s\S]*?)(?:processed \d+ insns|-- END PROG LOAD LOG --)/.exec(log)?.[1];
+  const lines = (verifier ?? log).split('\n').map((line) => line.replace(/^libbpf: /, '').trim());
+  const useful = lines.filter(
+    (line) =>
+      line !== '' && !/^(failed to load object|prog '.*': failed to load|old state:|cur state:)/.test(line),
+  );
+  return (useful.at(-1) ?? '').slice(0, 300);
+}
+
 /** What the kernel, libbpf or this layer refuses. `log` is what libbpf and the verifier had to say, possibly empty. */
 export class KernelError extends Error {
   override readonly name = 'KernelError';
@@ -28,10 +40,14 @@ export class KernelError extends Error {
   readonly code: string;
   readonly errno: number;
   readonly log: string;
+  /** The line of the log that says why; empty without a log. */
+  readonly reason: string;
 
   constructor(message: string, errno = 0, log = '') {
     const { code, text } = errorName(errno);
-    super(errno === 0 ? message : `${message}: ${text} (${code})`);
+    const reason = lastWord(log);
+    super(errno === 0 ? message : `${message}: ${text} (${code})${reason && `: ${reason}`}`);
+    this.reason = reason;
     this.code = code;
     this.errno = errno;
     this.log = log;

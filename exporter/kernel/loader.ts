@@ -169,19 +169,8 @@ function blamed(log: string): string | undefined {
   ].at(-1)?.[1];
 }
 
-/** The line of the log that says why: the verifier's last word, else libbpf's. */
-function verdict(log: string): string {
-  const verifier =
-    /-- BEGIN PROG LOAD LOG --\n([\s\S]*?)(?:processed \d+ insns|-- END PROG LOAD LOG --)/.exec(log)?.[1];
-  const lines = (verifier ?? log).split('\n').map((l) => l.replace(/^libbpf: /, '').trim());
-  const useful = lines.filter(
-    (l) => l !== '' && !/^(failed to load object|prog '[^']+': failed to load)/.test(l),
-  );
-  return (useful.at(-1) ?? '').slice(0, 300);
-}
-
 function refusal(programs: readonly string[], verb: string, error: KernelError): string {
-  const why = verdict(error.log);
+  const why = error.reason;
   return `${programs.join(' + ')} is not used: the kernel refuses to ${verb} it (${error.code}${why ? `: ${why}` : ''}).`;
 }
 
@@ -289,7 +278,7 @@ export class BpfLoader {
         guilty.refuse(refusal(guilty.programs, 'load', error), error.log);
         return false;
       }
-      const why = verdict(error.log);
+      const why = error.reason;
       const message = `Probe ${definition.object} cannot be loaded (${error.code}${why ? `: ${why}` : ''}).`;
       throw new ProbeError(message, [], error.log, error);
     }
