@@ -159,12 +159,9 @@ export function intermediateObject(
     return { apiVersion: 'apps/v1', kind: 'ReplicaSet', metadata, spec };
   }
   if (owner.kind === 'CronJob') {
-    const metadata = {
-      name: `${name}-${29_000_000 + revision}`,
-      namespace,
-      labels: template.labels,
-      ownerReferences,
-    };
+    // Named after the minute for which it was scheduled; one a minute earlier for each that is to come.
+    const minute = Math.floor(Date.now() / 60_000) - 100 + revision;
+    const metadata = { name: `${name}-${minute}`, namespace, labels: template.labels, ownerReferences };
     return { apiVersion: 'batch/v1', kind: 'Job', metadata, spec: owner.spec.jobTemplate.spec };
   }
   return undefined;
