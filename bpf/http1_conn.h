@@ -85,7 +85,8 @@ struct http_direction {
 	u16 number;	/* of the current message */
 	u16 epoch;	/* see http_conn.epoch */
 	u16 carried;	/* bytes of an incomplete line, in `carry` */
-	u16 pad[3];
+	u16 sequenced;	/* `sequence` is valid */
+	u32 route;	/* of the current request; 0: not known yet */
 	u8 carry[HTTP1_LINE];
 };
 
@@ -93,8 +94,7 @@ enum http_conn_flags {
 	HTTP_JOINING = 1, /* nothing is understood; the next request line is waited for */
 	HTTP_TUNNEL = 2,  /* no longer HTTP/1 */
 	HTTP_PROVEN = 4,  /* a complete start line was seen: really HTTP */
-	HTTP_STARTED = 8, /* `sequence` of both directions is valid */
-	HTTP_FINISHED = 16,
+	HTTP_FINISHED = 8, /* closed */
 };
 
 #define HTTP_TRACEPARENT 55 /* bytes of a version 00 field */
@@ -102,20 +102,34 @@ enum http_conn_flags {
 struct http_conn {
 	u32 flags;
 	u32 edge_id;
-	u8 role;
-	u8 pad;
+	u8 role; /* enum edge_role */
+	u8 family;
 	u16 join_number; /* what both directions count from after a join */
 	u16 epoch;	 /* counts joins; a direction of another epoch starts anew */
+	u16 remote_port;
+	u16 local_port;
 	u16 trace_number; /* the request that `traceparent` belongs to */
+	u16 link_number;  /* the request that `link_*` belong to */
+	u8 trace_flags;	  /* enum http_trace_flags */
+	u8 pad;
+	u8 remote[16];
 	u64 ignored_ns;	 /* when an answer's bytes were last passed over */
 	u64 seed;	 /* trace and span ids derive from it */
+	u64 link_seed;	 /* the connection and the request that is being served by the thread that asks */
+	u64 link_request;
 	struct http_direction directions[2];
 	struct http_exchange exchanges[HTTP_PIPELINE];
-	u8 trace_flags; /* enum http_trace_flags */
-	u8 traceparent[HTTP_TRACEPARENT];
+	u8 traceparent[HTTP_TRACEPARENT + 1];
 };
 
 enum http_trace_flags { TRACE_PARENT = 1, TRACE_STATE = 2 };
+
+/* How an exchange ended. */
+struct http_end {
+	u64 now_ns;
+	u32 error; /* enum http_error */
+	u32 exchange;
+};
 
 /* What one call of one thread hands in, and its working space. */
 struct http_call {
@@ -126,10 +140,8 @@ struct http_call {
 	u64 left; /* its length */
 	u64 skip; /* bytes to step over before anything is read; already taken from `total` */
 	u64 total; /* bytes of this call not yet dealt with */
-	u64 begin_ns;
-	u64 now_ns;
-	u32 error; /* what http_finish() is to report */
-	u32 exchange;
+	u64 begin_ns; /* when the call began; `end.now_ns` is when it returned */
+	struct http_end end;
 	struct http1_window window;
 };
 
@@ -144,10 +156,10 @@ static __always_inline void http_on_target(struct http_conn *conn, struct http_c
 					   struct http_direction *direction);
 static __always_inline void http_on_trace_field(struct http_conn *conn, struct http_call *call,
 						struct http_direction *direction, int event);
-/* A request's head is complete: its exchange is number `call->exchange`. */
+/* A request's head is complete: its exchange is number `call->end.exchange`. */
 static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call);
-/* `exchange` is finished, with call->error. */
-static __always_inline void http_finish(struct http_conn *conn, struct http_call *call,
+/* `exchange` is finished, with end->error. */
+static __always_inline void http_finish(struct http_conn *conn, struct http_end *end,
 					struct http_exchange *exchange);
 
 #ifdef __bpf__
@@ -163,14 +175,14 @@ static __always_inline struct http_exchange *http_exchange_of(struct http_conn *
 
 /* Hands a finished exchange over, once, however many come to do it. One that was ended before (an idle one)
  * is no longer known: what still arrives for it is dropped. */
-HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_call *call)
+HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_end *end)
 {
 	struct http_exchange *exchange;
 	u32 before;
 
-	if (!conn || !call)
+	if (!conn || !end)
 		return 0;
-	exchange = http_exchange_of(conn, call->exchange);
+	exchange = http_exchange_of(conn, end->exchange);
 	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
 	if (before & EXCHANGE_CLAIMED)
 		return 0;
@@ -179,21 +191,21 @@ HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_call *call)
 	else if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->request_number != exchange->response_number)
 		http_count(HTTP_LOST_UNMATCHED, 1);
 	else
-		http_finish(conn, call, exchange);
+		http_finish(conn, end, exchange);
 	__sync_lock_test_and_set(&exchange->flags, 0);
 	return 0;
 }
 
-/* Every exchange that is not finished ends with call->error; but for idleness, so does the connection. */
-HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_call *call)
+/* Every exchange that is not finished ends with end->error; but for idleness, so does the connection. */
+HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_end *end)
 {
 	struct http_direction *answers;
 	u32 error;
 
-	if (!conn || !call)
+	if (!conn || !end)
 		return 0;
 	answers = &conn->directions[HTTP_RESPONSES];
-	error = call->error;
+	error = end->error;
 	if (error != HTTP_ERROR_IDLE)
 		__sync_fetch_and_or(&conn->flags, HTTP_FINISHED);
 	for (u32 i = 0; i < HTTP_PIPELINE; i++) {
@@ -202,15 +214,15 @@ HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_call *call)
 
 		if (!(flags & EXCHANGE_KNOWN) || (flags & EXCHANGE_CLAIMED))
 			continue;
-		call->error = error;
+		end->error = error;
 		if (!(flags & EXCHANGE_ANSWERED)) {
-			exchange->end_ns = call->now_ns;
+			exchange->end_ns = end->now_ns;
 			exchange->first_byte_ns = 0;
 			exchange->status = 0;
 			exchange->response_body = 0;
 		} else if (!(flags & EXCHANGE_RESPONSE_DONE)) {
 			if (answers->parser.state == HTTP1_BODY_TO_CLOSE && error == HTTP_ERROR_CLOSED) {
-				call->error = HTTP_NO_ERROR;
+				end->error = HTTP_NO_ERROR;
 				exchange->end_ns = answers->last_ns;
 				exchange->response_body = answers->parser.body;
 			} else {
@@ -218,18 +230,18 @@ HTTP_FUNCTION http_end_all(struct http_conn *conn, struct http_call *call)
 				if (answers->parser.state == HTTP1_CHUNK) /* its line end is no body */
 					rest = rest > 2 ? rest - 2 : 0;
 				if (error == HTTP_ERROR_CLOSED)
-					call->error = HTTP_ERROR_INCOMPLETE;
-				exchange->end_ns = call->now_ns;
+					end->error = HTTP_ERROR_INCOMPLETE;
+				exchange->end_ns = end->now_ns;
 				exchange->response_body =
 					answers->parser.body > rest ? answers->parser.body - rest : 0;
 			}
 		} else {
-			call->error = HTTP_NO_ERROR; /* answered while the request was still being sent */
+			end->error = HTTP_NO_ERROR; /* answered while the request was still being sent */
 		}
-		call->exchange = answers->number + i;
-		http_settle(conn, call);
+		end->exchange = answers->number + i;
+		http_settle(conn, end);
 	}
-	call->error = error;
+	end->error = error;
 	return 0;
 }
 
@@ -316,6 +328,7 @@ static __always_inline int http_request_begun(struct http_conn *conn, struct htt
 	exchange->method = direction->parser.method;
 	exchange->minor = direction->parser.minor;
 	exchange->path_hash = direction->parser.path_hash;
+	exchange->route = direction->route;
 	exchange->start_ns = direction->message_ns;
 	return 1;
 }
@@ -339,8 +352,8 @@ static __always_inline void http_settle_deferred(struct http_conn *conn, struct 
 		return;
 	if (__sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED) & EXCHANGE_CLAIMED)
 		return;
-	call->error = HTTP_NO_ERROR;
-	http_finish(conn, call, exchange);
+	call->end.error = HTTP_NO_ERROR;
+	http_finish(conn, &call->end, exchange);
 	if (exchange->method != HTTP1_HEAD)
 		http_enter_tunnel(conn, exchange->status);
 	__sync_lock_test_and_set(&exchange->flags, EXCHANGE_SETTLED_EARLY);
@@ -361,7 +374,7 @@ HTTP_FUNCTION http_request_headers_end(struct http_conn *conn, struct http_call 
 	if (event == HTTP1_MALFORMED)
 		return http_lose(conn, direction, HTTP_LOST_MALFORMED);
 	exchange->request_body = direction->parser.body;
-	call->exchange = direction->number;
+	call->end.exchange = direction->number;
 	http_on_request(conn, call);
 	if (direction->parser.state != HTTP1_CHUNK_SIZE)
 		add |= EXCHANGE_REQUEST_DONE;
@@ -373,8 +386,8 @@ HTTP_FUNCTION http_request_headers_end(struct http_conn *conn, struct http_call 
 	if (before & EXCHANGE_DEFERRED) {
 		http_settle_deferred(conn, call, exchange);
 	} else if ((before & EXCHANGE_RESPONSE_DONE) && (add & EXCHANGE_REQUEST_DONE)) {
-		call->error = HTTP_NO_ERROR;
-		http_settle(conn, call);
+		call->end.error = HTTP_NO_ERROR;
+		http_settle(conn, &call->end);
 	}
 	return 1;
 }
@@ -386,14 +399,14 @@ static __always_inline void http_request_ended(struct http_conn *conn, struct ht
 	u32 before;
 
 	direction->message_ns = 0;
-	call->exchange = direction->number++;
+	call->end.exchange = direction->number++;
 	if (!(direction->parser.flags & HTTP1_CHUNKED))
 		return; /* all was known behind the headers */
 	exchange->request_body = direction->parser.body;
 	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_REQUEST_DONE);
 	if (before & EXCHANGE_RESPONSE_DONE) {
-		call->error = HTTP_NO_ERROR;
-		http_settle(conn, call);
+		call->end.error = HTTP_NO_ERROR;
+		http_settle(conn, &call->end);
 	}
 }
 
@@ -427,13 +440,13 @@ static __always_inline void http_response_ended(struct http_conn *conn, struct h
 	u32 before;
 
 	direction->message_ns = 0;
-	exchange->end_ns = call->now_ns;
+	exchange->end_ns = call->end.now_ns;
 	exchange->response_body = direction->parser.body;
-	call->exchange = direction->number++;
+	call->end.exchange = direction->number++;
 	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_RESPONSE_DONE);
 	if (before & EXCHANGE_REQUEST_DONE) {
-		call->error = HTTP_NO_ERROR;
-		http_settle(conn, call);
+		call->end.error = HTTP_NO_ERROR;
+		http_settle(conn, &call->end);
 	}
 }
 
@@ -469,7 +482,7 @@ HTTP_FUNCTION http_response_headers_end(struct http_conn *conn, struct http_call
 		 * pipelined HEAD that was answered before it was seen would be taken wrongly. */
 		if (call->window.position == call->window.length && !call->total &&
 		    (parser->length || !(parser->flags & HTTP1_HAS_LENGTH))) {
-			exchange->end_ns = call->now_ns;
+			exchange->end_ns = call->end.now_ns;
 			exchange->response_body = 0;
 			flags = __sync_fetch_and_or(&exchange->flags, EXCHANGE_DEFERRED);
 			if (!(flags & EXCHANGE_KNOWN))
@@ -701,7 +714,7 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 	if (!conn || !call || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
 		return 0;
 	direction = &conn->directions[call->direction & 1];
-	direction->last_ns = call->now_ns;
+	direction->last_ns = call->end.now_ns;
 	if (direction->epoch != conn->epoch) {
 		direction->epoch = conn->epoch;
 		direction->number = conn->join_number;
@@ -710,7 +723,7 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 		direction->carried = 0;
 	}
 	if ((conn->flags & HTTP_JOINING) && (call->direction & 1)) {
-		__sync_lock_test_and_set(&conn->ignored_ns, call->now_ns);
+		__sync_lock_test_and_set(&conn->ignored_ns, call->end.now_ns);
 		if (conn->flags & HTTP_JOINING)
 			return 0;
 	}

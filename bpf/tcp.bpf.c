@@ -35,18 +35,27 @@ static __noinline int observe(struct latency_histogram *histogram, u64 us)
 /*
  * Accounts.
  *
- * Each takes the difference between what the socket says now and what was accounted before, swapping the
- * two in one atomic step: however a walk and a close interleave, the differences add up to the last value
- * written. Differences are taken modulo 2^64, so a value that was read a moment too high (a FIN counted
- * before its flag) is put right by the next one.
+ * Each takes the difference between what the socket says now and what was accounted before. The close of a
+ * socket takes the last one, by swapping. A walk may be at work on the same socket at that moment, on another
+ * processor or interrupted in the middle; and once a socket is closed its memory may be another socket's, for
+ * TCP's are reused without waiting for readers. So a walk first reads all that it wants, then makes sure that
+ * the socket was not closed until then, and then replaces each value only if nobody else has.
+ *
+ * Differences are taken modulo 2^64: a value that was read a moment too high (a FIN counted before its flag)
+ * is put right by the next one.
  */
-#define TAKE(state, field, now, target)                                                                        \
+#define TAKE(state, field, now, target, final)                                                                 \
 	({                                                                                                     \
-		typeof((state)->field) now_ = (now);                                                           \
-		typeof((state)->field) change_ = now_ - __sync_lock_test_and_set(&(state)->field, now_);       \
-		if (change_)                                                                                   \
-			ATOMIC_ADD(target, change_);                                                           \
-		change_;                                                                                       \
+		typeof((state)->field) now_ = (now), before_ = (state)->field, found_;                         \
+		if (final)                                                                                     \
+			before_ = found_ = __sync_lock_test_and_set(&(state)->field, now_);                    \
+		else                                                                                           \
+			found_ = now_ == before_ ?                                                             \
+					 before_ :                                                             \
+					 __sync_val_compare_and_swap(&(state)->field, before_, now_);          \
+		if (found_ == before_ && now_ != before_)                                                      \
+			ATOMIC_ADD(target, now_ - before_);                                                    \
+		found_ == before_ && now_ != before_;                                                          \
 	})
 
 static __always_inline u32 chronograph(struct tcp_sock *tcp, u32 now, u32 which)
@@ -57,59 +66,73 @@ static __always_inline u32 chronograph(struct tcp_sock *tcp, u32 now, u32 which)
 	return running == which ? total + now - tcp->chrono_start : total;
 }
 
-static __noinline int account_connection(struct sock *sk, struct socket_state *state, struct edge *edge)
+/* tcp_rcv_nxt_update() counts a FIN as a byte, then tcp_fin() sets SOCK_DONE; a FIN that met a time-wait
+ * minisocket was not counted and has no flag. */
+static __always_inline u64 received_payload(struct sock *sk, struct tcp_sock *tcp)
+{
+	u64 received = tcp->bytes_received;
+
+	return received && (sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? received - 1 : received;
+}
+
+static __always_inline bool closed(struct socket_state *state)
+{
+	return __sync_fetch_and_or(&state->flags, 0) & SOCKET_CLOSED; /* with a full barrier */
+}
+
+static __noinline int account_connection(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	u64 received, moved;
-	u32 now, resets, took;
+	u32 now, retransmitted, out_of_order, receiver_limited, sndbuf_limited, srtt_us, pending;
+	u64 sent, received;
+	bool moved;
 
 	if (!tcp)
 		return 0;
-	moved = TAKE(state, sent_bytes, tcp->bytes_sent - tcp->bytes_retrans, edge->tcp.sent_bytes);
-	/* tcp_rcv_nxt_update() counts a FIN as a byte, then tcp_fin() sets SOCK_DONE; a FIN that met a
-	 * time-wait minisocket was not counted and has no flag. */
-	received = tcp->bytes_received;
-	if (received && (sk->__sk_common.skc_flags & (1UL << SOCK_DONE)))
-		received--;
-	moved |= TAKE(state, received_bytes, received, edge->tcp.received_bytes);
-	TAKE(state, retransmitted_segments, tcp->total_retrans, edge->tcp.retransmitted_segments);
-	TAKE(state, out_of_order_segments, tcp->rcv_ooopack, edge->tcp.out_of_order_segments);
 	now = (u32)bpf_jiffies64();
-	TAKE(state, receiver_limited, chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED),
-	     edge->tcp.receiver_limited_jiffies);
-	TAKE(state, sndbuf_limited, chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED),
-	     edge->tcp.sndbuf_limited_jiffies);
-	resets = __sync_lock_test_and_set(&state->resets_sent, 0);
-	if (resets)
-		ATOMIC_ADD(edge->tcp.resets_sent, resets);
-	resets = __sync_lock_test_and_set(&state->resets_received, 0);
-	if (resets)
-		ATOMIC_ADD(edge->tcp.resets_received, resets);
-	took = __sync_lock_test_and_set(&state->connect_us, 0);
-	if (took)
-		observe(&edge->tcp.connect, took - 1);
-	if (moved && tcp->srtt_us)
-		observe(&edge->tcp.rtt, tcp->srtt_us >> 3);
+	sent = tcp->bytes_sent - tcp->bytes_retrans;
+	received = received_payload(sk, tcp);
+	retransmitted = tcp->total_retrans;
+	out_of_order = tcp->rcv_ooopack;
+	receiver_limited = chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED);
+	sndbuf_limited = chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED);
+	srtt_us = tcp->srtt_us >> 3;
+	if (!final && closed(state))
+		return 0;
+	moved = TAKE(state, sent_bytes, sent, edge->tcp.sent_bytes, final);
+	moved |= TAKE(state, received_bytes, received, edge->tcp.received_bytes, final);
+	TAKE(state, retransmitted_segments, retransmitted, edge->tcp.retransmitted_segments, final);
+	TAKE(state, out_of_order_segments, out_of_order, edge->tcp.out_of_order_segments, final);
+	TAKE(state, receiver_limited, receiver_limited, edge->tcp.receiver_limited_jiffies, final);
+	TAKE(state, sndbuf_limited, sndbuf_limited, edge->tcp.sndbuf_limited_jiffies, final);
+	pending = state->resets_sent ? __sync_lock_test_and_set(&state->resets_sent, 0) : 0;
+	if (pending)
+		ATOMIC_ADD(edge->tcp.resets_sent, pending);
+	pending = state->resets_received ? __sync_lock_test_and_set(&state->resets_received, 0) : 0;
+	if (pending)
+		ATOMIC_ADD(edge->tcp.resets_received, pending);
+	pending = state->connect_us ? __sync_lock_test_and_set(&state->connect_us, 0) : 0;
+	if (pending)
+		observe(&edge->tcp.connect, pending - 1);
+	if (moved && srtt_us)
+		observe(&edge->tcp.rtt, srtt_us);
 	return 0;
 }
 
-static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct edge *edge, bool closing)
+static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
 {
-	s32 before, now;
+	u32 drops = sk->sk_drops.counter;
+	s32 backlog = final ? 0 : sk->sk_ack_backlog, limit = final ? 0 : sk->sk_max_ack_backlog;
 
-	TAKE(state, listen_drops, sk->sk_drops.counter, edge->tcp.listen_drops);
-	now = closing ? 0 : sk->sk_ack_backlog;
-	before = __sync_lock_test_and_set(&state->listen_backlog, now);
-	if (now != before)
-		ATOMIC_ADD(edge->tcp.listen_backlog, (s64)now - before);
-	now = closing ? 0 : sk->sk_max_ack_backlog;
-	before = __sync_lock_test_and_set(&state->listen_limit, now);
-	if (now != before)
-		ATOMIC_ADD(edge->tcp.listen_limit, (s64)now - before);
+	if (!final && closed(state))
+		return 0;
+	TAKE(state, listen_drops, drops, edge->tcp.listen_drops, final);
+	TAKE(state, listen_backlog, backlog, edge->tcp.listen_backlog, final);
+	TAKE(state, listen_limit, limit, edge->tcp.listen_limit, final);
 	return 0;
 }
 
-static __noinline int account(struct sock *sk, struct socket_state *state)
+static __noinline int account(struct sock *sk, struct socket_state *state, bool final)
 {
 	u32 id = edge_of(sk, state);
 	struct edge *edge = bpf_map_lookup_elem(&edges, &id);
@@ -119,8 +142,8 @@ static __noinline int account(struct sock *sk, struct socket_state *state)
 		return 0;
 	}
 	if (state->role == ROLE_LISTENER)
-		return account_listener(sk, state, edge, state->flags & SOCKET_CLOSED);
-	return account_connection(sk, state, edge);
+		return account_listener(sk, state, edge, final);
+	return account_connection(sk, state, edge, final);
 }
 
 /* A socket closes, or turns out to belong to another owner. Late accounts still find the edge's number. */
@@ -152,7 +175,7 @@ static __noinline int confirm_owner(struct sock *sk, struct socket_state *state,
 	if (owner == state->owner)
 		return 0;
 	if (state->edge_id) {
-		account(sk, state);
+		account(sk, state, false);
 		leave_edge(state);
 		state->edge_id = 0;
 	}
@@ -192,7 +215,7 @@ static __always_inline u16 local_port_of(struct sock *sk)
 
 static __always_inline int on_connect(struct sock *sk)
 {
-	struct socket_state first = {.self = (u64)sk, .role = ROLE_CLIENT}, *state;
+	struct socket_state first = {.self = (u64)sk, .role = ROLE_CLIENT, .tcp_state = TCP_SYN_SENT}, *state;
 
 	if (current_is_agent())
 		first.flags = SOCKET_IGNORED;
@@ -209,7 +232,7 @@ static __always_inline int on_connect(struct sock *sk)
 
 static __always_inline int on_listen(struct sock *sk)
 {
-	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER}, *state;
+	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .tcp_state = TCP_LISTEN}, *state;
 
 	if (current_is_agent())
 		first.flags = SOCKET_IGNORED;
@@ -249,7 +272,7 @@ static __always_inline int on_established_client(struct sock *sk, struct socket_
 static __always_inline int on_established_server(struct sock *sk, struct socket_state *state)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	struct socket_state mine = {.role = ROLE_SERVER};
+	struct socket_state mine = {.role = ROLE_SERVER, .tcp_state = TCP_ESTABLISHED};
 	struct pair *pair;
 
 	if (!tcp)
@@ -300,7 +323,7 @@ static __always_inline int on_connect_failed(struct sock *sk, struct socket_stat
 		count_lost(LOST_EDGE_GONE);
 		return 0;
 	}
-	account_connection(sk, state, edge); /* a SYN sent again is a retransmitted segment */
+	account_connection(sk, state, edge, true); /* a SYN sent again is a retransmitted segment */
 	switch (failure_of(sk)) { /* a variable index into a map value costs more than five adds */
 	case FAILED_REFUSED:
 		ATOMIC_ADD(edge->tcp.connect_failures[FAILED_REFUSED], 1);
@@ -338,31 +361,36 @@ static __noinline int leave_pair(struct socket_state *state)
 
 static __always_inline int on_close(struct sock *sk, struct socket_state *state)
 {
-	/* First the flag, then the account: a walk that comes between looks again (tcp_walk). */
+	/* First the flag, then the account: from here on a walk keeps its hands off. */
 	__sync_fetch_and_or(&state->flags, SOCKET_CLOSED);
-	account(sk, state);
+	account(sk, state, true);
 	leave_edge(state);
 	leave_pair(state);
 	return 0;
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
+static __always_inline int on_transition(struct sock *sk, int before, int after, bool first)
 {
 	struct socket_state *state;
 
+	/* Nothing to learn from these; half of all transitions. */
+	if (after == TCP_SYN_RECV || after == TCP_CLOSE_WAIT || after == TCP_FIN_WAIT2 || after == TCP_TIME_WAIT)
+		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (state && state->self == (u64)sk) {
+		if (state->tcp_state == after)
+			return 0; /* the other program has been here */
+		state->tcp_state = after;
+	}
 	if (after == TCP_SYN_SENT)
 		return on_connect(sk);
 	if (after == TCP_LISTEN)
 		return on_listen(sk);
-	if (after == TCP_SYN_RECV || after == TCP_CLOSE_WAIT || after == TCP_FIN_WAIT2)
-		return 0;
-	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (!state) {
 		/* e.g. waiting in an accept queue when the agent started */
-		if (after == TCP_CLOSE && before != TCP_CLOSE && before != TCP_LISTEN && before != TCP_SYN_RECV)
+		if (first && after == TCP_CLOSE && before != TCP_CLOSE && before != TCP_LISTEN && before != TCP_SYN_RECV)
 			count_lost(LOST_SOCKET_UNSEEN);
 		return 0;
 	}
@@ -381,6 +409,24 @@ int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
 	if (state->role == ROLE_CLIENT && !(state->flags & SOCKET_ESTABLISHED))
 		return on_connect_failed(sk, state);
 	return on_close(sk, state);
+}
+
+/*
+ * Two programs on one tracepoint. Since Linux 6.1 the kernel does not run a tracing program that is already
+ * running on the same processor, and a softirq may well close one connection while a system call is closing
+ * another: the event would be gone. Whichever of the two is free handles it; the other sees that in the
+ * socket's state. Two are enough: TCP changes state in a system call and in softirq, and nowhere else.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
+{
+	return on_transition(sk, before, after, true);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state_nested, struct sock *sk, int before, int after)
+{
+	return on_transition(sk, before, after, false);
 }
 
 /*
@@ -461,6 +507,17 @@ int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 	return 0;
 }
 
+/* A client's end is established a moment before the other end is: leave it time to say who it is. */
+static __always_inline bool settled(struct socket_state *state)
+{
+	struct pair *pair;
+
+	if (state->edge_id || state->role != ROLE_CLIENT || !state->pair)
+		return true;
+	pair = bpf_map_lookup_elem(&pairs, &state->pair);
+	return !pair || pair->server_owner || bpf_ktime_get_ns() - state->start_ns > 100000000;
+}
+
 /*
  * The walk: every socket that we know, at collection.
  */
@@ -470,7 +527,6 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct edge_state *shared = shared_state();
 	struct sock *sk = ctx->sk;
 	struct socket_state *state;
-	u32 flags;
 
 	if (!sk || !shared)
 		return 0;
@@ -490,14 +546,9 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 		    (__sync_fetch_and_or(&state->flags, SOCKET_SEEN_UNCONFIRMED) & SOCKET_SEEN_UNCONFIRMED))
 			ATOMIC_ADD(shared->unconfirmed, 1);
 	}
-	flags = state->flags;
-	if (flags & SOCKET_CLOSED)
+	if (state->flags & SOCKET_CLOSED || !settled(state))
 		return 0;
-	account(sk, state);
-	/* Closed while we looked: what we took may be older than what the close took. Look again; nothing
-	 * moves any more. */
-	if (state->flags & SOCKET_CLOSED)
-		account(sk, state);
+	account(sk, state, false);
 	return 0;
 }
 

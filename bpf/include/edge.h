@@ -165,7 +165,8 @@ struct socket_state {
 	u16 local_port;
 	u16 remote_port;
 	u8 role;
-	u8 pad[3];
+	u8 tcp_state; /* the last transition that was handled: see tcp_state in tcp.bpf.c */
+	u8 pad[2];
 	/* what has been accounted so far */
 	u64 sent_bytes;
 	u64 received_bytes;
@@ -174,8 +175,8 @@ struct socket_state {
 	u32 receiver_limited;
 	u32 sndbuf_limited;
 	u32 listen_drops;
-	u32 listen_backlog;
-	u32 listen_limit;
+	s32 listen_backlog;
+	s32 listen_limit;
 	u32 resets_sent; /* not yet accounted */
 	u32 resets_received;
 	u32 connect_us; /* not yet accounted; one more than it took, so that 0 says nothing */

@@ -158,6 +158,7 @@ static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 {
 	struct range_key remote = {.prefix_bits = 128};
 	struct edge_key key = {.owner = state->owner, .role = state->role};
+	u32 id;
 
 	if (state->role == ROLE_LISTENER) {
 		key.local_port = state->local_port;
@@ -171,7 +172,9 @@ static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 			key.remote_port = state->remote_port;
 		classify_remote(&key, &remote);
 	}
-	return adopt_edge(state, intern_edge(&key));
+	/* Closed, unless it is the close itself that asks: the address just read may be another socket's. */
+	id = state->flags & SOCKET_CLOSED ? state->edge_id : 0;
+	return id ? id : adopt_edge(state, intern_edge(&key));
 }
 
 /* The edge of a socket, resolved the first time that it is asked for. */

@@ -146,7 +146,8 @@ export class EdgeDirectory {
 
   #remote(key: EdgeKey): RemoteIdentity | undefined {
     if (key.other) return { workload: OTHER };
-    const peerId = key.peer === 0 ? 0 : key.role === 'client' ? this.#server(key.peer, key.remotePort) : key.peer;
+    const peerId =
+      key.peer === 0 ? 0 : key.role === 'client' ? this.#server(key.peer, key.remotePort) : key.peer;
     if (peerId === OWNER_OTHER) return { workload: OTHER };
     const peer = peerId === 0 ? undefined : this.ownerInfo(peerId);
     if (peerId !== 0 && peer === undefined) return undefined;

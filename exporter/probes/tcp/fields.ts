@@ -19,7 +19,11 @@ export interface HistogramField {
   readonly metric: MetricNameOf<'histogram'>;
 }
 
-type Count = readonly [path: string, metric: Field['metric'], rest?: Omit<Field, 'offset' | 'metric' | 'kind'>];
+type Count = readonly [
+  path: string,
+  metric: Field['metric'],
+  rest?: Omit<Field, 'offset' | 'metric' | 'kind'>,
+];
 
 const COUNTERS: readonly Count[] = [
   ['opened', 'knp.tcp.connections_opened'],

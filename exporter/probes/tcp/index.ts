@@ -1,36 +1,52 @@
 // The TCP probe: loads bpf/tcp.bpf.c, finds the sockets that were open before, and gives the collector its source.
 // It also makes the edge table and its names, which the other probes share.
-import { fileURLToPath } from 'node:url';
 import type { Config } from '../../config/schema.ts';
 import { parseCidr } from '../../identity/address.ts';
 import type { CgroupMode, Identity } from '../../identity/types.ts';
 import { Btf } from '../../kernel/btf.ts';
 import { EdgeTable, type EdgeTableLayouts, type EdgeTableMaps } from '../../kernel/edge_table.ts';
-import { type BpfMap, type BpfObject, kernelBtf, openObject } from '../../kernel/native.ts';
+import type { BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
+import { type BpfLink, type BpfObject, kernelBtf } from '../../kernel/native.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import { EdgeDirectory } from '../edges.ts';
 import { TcpSource } from './source.ts';
 
-const OBJECT = fileURLToPath(new URL('../../../build/bpf/tcp.bpf.o', import.meta.url));
+const PROGRAMS: readonly Purpose[] = [
+  { purpose: 'connection state', alternatives: [{ program: ['tcp_state', 'tcp_state_nested'] }] },
+  { purpose: 'resets received', alternatives: [{ program: 'tcp_reset_received' }], optional: true },
+  { purpose: 'resets sent', alternatives: [{ program: 'tcp_reset_sent' }], optional: true },
+  {
+    purpose: 'walk over the sockets',
+    alternatives: [
+      {
+        program: 'tcp_walk',
+        attach: (program, object) => program.attachIterator({ map: object.map('sockets') }),
+      },
+    ],
+  },
+  {
+    purpose: 'sockets that were open before',
+    alternatives: [
+      { program: ['find_listeners', 'find_sockets'], attach: (program) => program.attachIterator() },
+    ],
+  },
+];
 
-const PROGRAMS = ['tcp_state', 'tcp_reset_received', 'tcp_reset_sent'] as const;
-
-/** Maps of bpf/include/edge.h that other probes' objects must use too. */
-export const SHARED_MAPS = [
+/** Maps of the edge table, shared by name with every other probe's object. */
+const EDGE_MAPS: readonly (keyof EdgeTableMaps)[] = [
   'edges',
   'edge_ids',
   'owners',
   'owner_ids',
   'named_cgroups',
-  'sockets',
   'pairs',
   'acceptors',
-  'listen_ports',
   'ranges',
   'edge_state',
-] as const;
+];
 
 export interface TcpProbeOptions {
+  readonly loader: BpfLoader;
   readonly config: Pick<Config, 'limits' | 'detail'> & {
     readonly identity: Pick<Config['identity'], 'include_self' | 'zones'>;
   };
@@ -42,12 +58,10 @@ export interface TcpProbeOptions {
 
 /** The running probe. */
 export interface TcpProbe {
-  readonly object: BpfObject;
+  readonly loaded: LoadedProbe;
   readonly table: EdgeTable;
   readonly directory: EdgeDirectory;
   readonly source: TcpSource;
-  /** Maps that other objects must share, by name. */
-  readonly sharedMaps: Readonly<Record<string, BpfMap>>;
   /** Detaches everything. Idempotent. */
   close(): void;
 }
@@ -59,12 +73,12 @@ function cgroupSubsystem({ mode, controller }: CgroupMode): number {
   return new Btf(kernelBtf()).enumerator('cgroup_subsys_id', name) ?? -1;
 }
 
-function layouts(object: BpfObject): EdgeTableLayouts {
+function edgeTable(object: BpfObject): EdgeTable {
   const raw = object.btf();
   if (raw === undefined) throw new Error('the TCP object has no type information');
   const btf = new Btf(raw);
   const stages = btf.find('lost_stage', 'enum')?.values ?? [];
-  return {
+  const layouts: EdgeTableLayouts = {
     edge: btf.layout('edge'),
     edge_key: btf.layout('edge_key'),
     owner_info: btf.layout('owner_info'),
@@ -72,6 +86,8 @@ function layouts(object: BpfObject): EdgeTableLayouts {
     edge_state: btf.layout('edge_state'),
     lostStages: stages.slice(0, -1).map(({ name }) => name.replace(/^LOST_/, '').toLowerCase()),
   };
+  const maps = Object.fromEntries(EDGE_MAPS.map((name) => [name, object.map(name)]));
+  return new EdgeTable(maps as unknown as EdgeTableMaps, layouts);
 }
 
 function setRanges(table: EdgeTable, identity: Identity): void {
@@ -83,48 +99,55 @@ function setRanges(table: EdgeTable, identity: Identity): void {
   );
 }
 
+function iterator(loaded: LoadedProbe, program: string): BpfLink {
+  const link = loaded.links.get(program);
+  if (link === undefined) throw new Error(`${program} is not attached`);
+  return link;
+}
+
 /**
  * Loads and attaches the probe; connections are counted from here on.
- * @throws KernelError when the kernel refuses a program; the message says which and why.
+ * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
  */
-export function createTcpProbe({ config, identity, store, self = process.pid }: TcpProbeOptions): TcpProbe {
+export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
+  const { loader, config, identity, self = process.pid } = options;
   const { edges, owners } = config.limits;
-  const object = openObject(OBJECT, {
-    name: 'tcp',
+  let table: EdgeTable | undefined;
+  const loaded = loader.load({
+    object: 'tcp',
+    programs: PROGRAMS,
     rodata: {
       agent_tgid: config.identity.include_self ? 0 : self,
       cgroup_subsystem: cgroupSubsystem(identity.cgroupMode),
     },
     maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners },
+    prepare: (object) => {
+      table = edgeTable(object);
+      table.initialise();
+      setRanges(table, identity);
+    },
   });
-  try {
-    object.load();
-    const sharedMaps = Object.fromEntries(SHARED_MAPS.map((name) => [name, object.map(name)]));
-    const table = new EdgeTable(sharedMaps as unknown as EdgeTableMaps, layouts(object));
-    table.initialise();
-    setRanges(table, identity);
-    for (const program of PROGRAMS) object.program(program).attach();
-    object.program('find_listeners').attachIterator().read();
-    const find = object.program('find_sockets').attachIterator();
-    find.read();
-    const walk = object.program('tcp_walk').attachIterator({ map: object.map('sockets') });
-    const directory = new EdgeDirectory(table, identity);
-    const unsubscribe = identity.onChange(({ ranges }) => ranges && setRanges(table, identity));
-    const source = new TcpSource({
-      table,
-      directory,
-      store,
-      labels: { detail: config.detail, zones: config.identity.zones },
-      walk: () => void walk.read(),
-      find: () => void find.read(),
-    });
-    const close = () => {
-      unsubscribe();
-      object.close();
-    };
-    return { object, table, directory, source, sharedMaps, close };
-  } catch (error) {
-    object.close();
-    throw error;
-  }
+  if (table === undefined) throw new Error('the loader did not prepare the TCP maps');
+  iterator(loaded, 'find_listeners').read();
+  iterator(loaded, 'find_sockets').read();
+  return assemble(loaded, table, options);
+}
+
+function assemble(loaded: LoadedProbe, table: EdgeTable, options: TcpProbeOptions): TcpProbe {
+  const { config, identity, store } = options;
+  const directory = new EdgeDirectory(table, identity);
+  const unsubscribe = identity.onChange(({ ranges }) => ranges && setRanges(table, identity));
+  const source = new TcpSource({
+    table,
+    directory,
+    store,
+    labels: { detail: config.detail, zones: config.identity.zones },
+    walk: () => void iterator(loaded, 'tcp_walk').read(),
+    find: () => void iterator(loaded, 'find_sockets').read(),
+  });
+  const close = () => {
+    unsubscribe();
+    loaded.close();
+  };
+  return { loaded, table, directory, source, close };
 }

@@ -179,7 +179,10 @@ export class TcpSource {
       }
       if (!any) continue;
       const sum = readCount(values, at + offset);
-      tracked.histograms[index] ??= this.#options.store.histogram(metric, this.#attributes(tracked.named) as never);
+      tracked.histograms[index] ??= this.#options.store.histogram(
+        metric,
+        this.#attributes(tracked.named) as never,
+      );
       tracked.histograms[index].addBuckets(counts, (sum - (observed[0] ?? 0)) / 1e6);
       observed[0] = sum;
     }

@@ -1,6 +1,17 @@
 // Bytes and connections, exact, against the peers' own counts and `ss -ti`.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { buildPeer, endPeers, NOTHING_LOST, Probe, runClient, scaled, sh, ss, startPeer, TwoHosts } from './harness.ts';
+import {
+  buildPeer,
+  endPeers,
+  NOTHING_LOST,
+  Probe,
+  runClient,
+  scaled,
+  sh,
+  ss,
+  startPeer,
+  TwoHosts,
+} from './harness.ts';
 
 beforeAll(buildPeer);
 afterEach(endPeers);
@@ -42,7 +53,16 @@ describe('short connections, opened and closed as fast as the machine can', () =
     try {
       const names = { client: `knp-sc-${close}`, server: `knp-ss-${close}`, port };
       const server = await startPeer(['serve', names.server, '127.0.0.1', port, 4]);
-      const client = await runClient([names.client, '127.0.0.1', port, scaled(20_000, 200), 1000, 500, close, 4]);
+      const client = await runClient([
+        names.client,
+        '127.0.0.1',
+        port,
+        scaled(20_000, 200),
+        1000,
+        500,
+        close,
+        4,
+      ]);
       const served = await server.end();
       expect(served).toMatchObject({
         connections: client.connections,
@@ -57,7 +77,9 @@ describe('short connections, opened and closed as fast as the machine can', () =
       const resets = close === 'reset' ? client.connections : 0;
       const labels = { client_workload: names.client, server_workload: names.server };
       expect(probe.sum('knp.tcp.resets', { ...labels, reporter: 'client', direction: 'sent' })).toBe(resets);
-      expect(probe.sum('knp.tcp.resets', { ...labels, reporter: 'server', direction: 'received' })).toBe(resets);
+      expect(probe.sum('knp.tcp.resets', { ...labels, reporter: 'server', direction: 'received' })).toBe(
+        resets,
+      );
     } finally {
       probe.close();
     }
@@ -68,7 +90,16 @@ describe('short connections, opened and closed as fast as the machine can', () =
     try {
       const names = { client: 'knp-sc-walk', server: 'knp-ss-walk', port: 21004 };
       const server = await startPeer(['serve', names.server, '127.0.0.1', names.port, 4]);
-      const finished = runClient([names.client, '127.0.0.1', names.port, scaled(20_000, 200), 3000, 7000, 'client', 4]);
+      const finished = runClient([
+        names.client,
+        '127.0.0.1',
+        names.port,
+        scaled(20_000, 200),
+        3000,
+        7000,
+        'client',
+        4,
+      ]);
       let walks = 0;
       let over = false;
       void finished.then(() => {
@@ -163,7 +194,11 @@ describe('long transfers', () => {
       const served = await server.end();
       probe.collect();
       expect(served.received).toBe(after.sent);
-      const moved = { connections: 0, sent: after.sent - before.sent, received: after.received - before.received };
+      const moved = {
+        connections: 0,
+        sent: after.sent - before.sent,
+        received: after.received - before.received,
+      };
       expect(moved.sent).toBe(250_000);
       expectExact(probe, names, moved);
       expect(probe.sum('knp.tcp.connections', { server_workload: names.server })).toBe(0);
@@ -189,7 +224,10 @@ describe('between network namespaces', () => {
       ] as const) {
         const names = { client: `knp-ns-c${port}`, server: `knp-ns-s${port}`, port };
         const server = await startPeer(['serve', names.server, address, port, 4], hosts.b);
-        const client = await runClient([names.client, address, port, scaled(2000, 50), 2000, 900, 'server', 4], hosts.a);
+        const client = await runClient(
+          [names.client, address, port, scaled(2000, 50), 2000, 900, 'server', 4],
+          hosts.a,
+        );
         await server.end();
         probe.collect();
         expectExact(probe, names, client);
@@ -219,8 +257,18 @@ RULES`);
       await server.end();
       probe.collect();
       // What the client dialled is a port of its own; who answered is known all the same.
-      const dialled = { reporter: 'client', client_workload: names.client, server_workload: names.server, server_port: 80 };
-      const served = { reporter: 'server', client_workload: names.client, server_workload: names.server, server_port: port };
+      const dialled = {
+        reporter: 'client',
+        client_workload: names.client,
+        server_workload: names.server,
+        server_port: 80,
+      };
+      const served = {
+        reporter: 'server',
+        client_workload: names.client,
+        server_workload: names.server,
+        server_port: port,
+      };
       expect(probe.sum('knp.tcp.sent_bytes', dialled)).toBe(client.sent);
       expect(probe.sum('knp.tcp.received_bytes', served)).toBe(client.sent);
     } finally {

@@ -95,7 +95,9 @@ PY`);
       expect((await server.end()).received).toBe(1017);
       probe.collect();
       const labels = { reporter: 'client', client_workload: 'knp-retry-c' };
-      expect(probe.sum('knp.tcp.connect_failures', { ...labels, reason: 'refused', server_port: 21104 })).toBe(1);
+      expect(
+        probe.sum('knp.tcp.connect_failures', { ...labels, reason: 'refused', server_port: 21104 }),
+      ).toBe(1);
       expect(probe.sum('knp.tcp.connections_opened', { ...labels, server_port: 21105 })).toBe(1);
       expect(probe.sum('knp.tcp.sent_bytes', { ...labels, server_port: 21105 })).toBe(1017);
       expect(probe.sum('knp.tcp.connections', labels)).toBe(0);

@@ -1,10 +1,12 @@
 // What the TCP tests share: the probe loaded into the running kernel, the store it fills, and peers that count what
 // they do. Every test uses process names and ports of its own, since the programs see the whole machine.
-import { execFileSync, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity, type HostIdentityOptions } from '../../../exporter/identity/host.ts';
+import { BpfLoader } from '../../../exporter/kernel/loader.ts';
 import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
 import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
 import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
@@ -125,6 +127,7 @@ export class Probe {
   ) {
     const config = defaultConfig();
     this.tcp = createTcpProbe({
+      loader: new BpfLoader(),
       config: {
         ...config,
         limits: { ...config.limits, ...options.limits },
@@ -149,9 +152,11 @@ export class Probe {
   }
 
   points(metric: MetricName, labels: Record<string, string | number>): Point[] {
-    return this.store.family(metric).points.filter((point) =>
-      Object.entries(labels).every(([name, value]) => point.labels.includes(`${name}="${value}"`)),
-    );
+    return this.store
+      .family(metric)
+      .points.filter((point) =>
+        Object.entries(labels).every(([name, value]) => point.labels.includes(`${name}="${value}"`)),
+      );
   }
 
   /** Sum over all series of a metric with these labels. */
@@ -168,13 +173,16 @@ export class Probe {
   }
 }
 
-/** Nothing was lost in the kernel; the programs see the whole machine, so this holds for everybody's traffic. */
+/**
+ * Nothing was lost in the kernel; the programs see the whole machine, so this holds for everybody's traffic. Only
+ * sockets that were closing already when the probe came may end unseen: other programs may have had some.
+ */
 export const NOTHING_LOST = {
+  socket_unseen: expect.any(Number),
   edge_table_full: 0,
   owner_table_full: 0,
   pair_table_full: 0,
   socket_storage: 0,
-  socket_unseen: 0,
   edge_gone: 0,
 };
 
@@ -190,7 +198,10 @@ export function ss(filter: string, netns?: string): Record<string, number>[] {
     .filter((line) => line.includes('bytes_') || line.includes('cwnd:'))
     .map((line) =>
       Object.fromEntries(
-        [...line.matchAll(/(\w+):(\d+(?:\.\d+)?)/g)].map(([, name, value]) => [name as string, Number(value)]),
+        [...line.matchAll(/(\w+):(\d+(?:\.\d+)?)/g)].map(([, name, value]) => [
+          name as string,
+          Number(value),
+        ]),
       ),
     );
 }

@@ -6,14 +6,18 @@ beforeAll(buildPeer);
 afterEach(endPeers);
 
 const queue = (netns: string, port: number) =>
-  (/LISTEN\s+(\d+)\s+(\d+)/.exec(sh(`ip netns exec ${netns} ss -ltnH sport = :${port}`)) ?? []).slice(1).map(Number);
+  (/LISTEN\s+(\d+)\s+(\d+)/.exec(sh(`ip netns exec ${netns} ss -ltnH sport = :${port}`)) ?? [])
+    .slice(1)
+    .map(Number);
 
 test('drops of an overflowing listener equal nstat’s, its queue equals ss’s', async () => {
   const hosts = new TwoHosts(34);
   const probe = new Probe();
   try {
     // Cookies would let connections in that the full queue then drops again and again: same count, no fixed end.
-    sh(`for n in ${hosts.a} ${hosts.b}; do ip netns exec $n sysctl -qw net.ipv4.tcp_syn_retries=1 net.ipv4.tcp_syncookies=0; done`);
+    sh(
+      `for n in ${hosts.a} ${hosts.b}; do ip netns exec $n sysctl -qw net.ipv4.tcp_syn_retries=1 net.ipv4.tcp_syncookies=0; done`,
+    );
     const listener = await startPeer(['listen', 'knp-listen', hosts.addressB, 21201, 3], hosts.b);
     const flood = await startPeer(
       ['connect', 'knp-flood', hosts.addressB, 21201, 30, 17, 100, 'client', 30],
