@@ -11,7 +11,7 @@ interface TraceOptions {
   slowerThan?: number;
   errors?: true;
   json?: true;
-  limit: number;
+  limit?: number;
   from?: string;
 }
 
@@ -54,7 +54,7 @@ export function define(command: Command): void {
     .option('--slower-than <duration>', 'only requests that took longer: 250ms, 1.5s', durationSeconds)
     .option('--errors', 'only requests that failed')
     .option('--json', 'one JSON object per line')
-    .option('--limit <requests>', 'end after so many', count, Number.POSITIVE_INFINITY)
+    .option('--limit <requests>', 'end after so many', count)
     .option('--from <url>', 'read this agent: http://HOST:PORT (agents answer their own host only)')
     .addHelpText('after', EXAMPLES);
   const settings = addSettingsOptions(command);
@@ -73,7 +73,7 @@ async function trace(options: TraceOptions, settings: SettingsOptions): Promise<
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   await printTrace(base, query, {
     json: options.json === true,
-    limit: options.limit,
+    limit: options.limit ?? Number.POSITIVE_INFINITY,
     columns: process.stdout.isTTY ? process.stdout.columns || 120 : 160,
     signal: stop.signal,
     write: (text) => process.stdout.write(text),
