@@ -49,7 +49,7 @@ SEC("raw_tp/sys_enter")
 int knpt_unsafe(struct bpf_raw_tracepoint_args *ctx)
 {
 	__u32 key = 0;
-	__u64 *value = bpf_map_lookup_elem(&seen, &key);
+	__u64 *value = bpf_map_lookup_elem(&shared, &key);
 
 	return *value;
 }
@@ -65,7 +65,10 @@ int BPF_PROG(knpt_no_target)
 SEC("raw_tp/knpt_no_such_tracepoint")
 int knpt_no_attach(void *ctx)
 {
-	return 0;
+	__u32 key = 0;
+	__u64 *value = bpf_map_lookup_elem(&seen, &key);
+
+	return value ? *value & 1 : 0;
 }
 
 SEC("fentry/bpf_fentry_test1")

@@ -1,7 +1,7 @@
 /* A struct with everything that a decoder has to get right, filled with known values. */
 #include "test.h"
 
-enum colour { RED = 1, GREEN = 200, BLUE = -3 };
+enum colour { RED = 1, GREEN = 200, BLUE = 300 };
 
 struct inner {
 	__u16 port;
