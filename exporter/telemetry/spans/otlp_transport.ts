@@ -8,7 +8,6 @@ import {
   type ClientUnaryCall,
   credentials as channelCredentials,
   compressionAlgorithms,
-  type Metadata as GrpcMetadata,
   Metadata,
   type ServiceError,
   status,
@@ -44,13 +43,18 @@ export interface TlsOptions {
   readonly serverName?: string | undefined;
 }
 
+/** Headers, or what yields them anew for every try (rotated tokens); a rejection makes the try fail for now. */
+export type HeaderSource =
+  | Readonly<Record<string, string>>
+  | (() => Promise<Readonly<Record<string, string>>>);
+
 export interface OtlpTransportOptions {
   /** `http://host:port` or `https://host:port`; the port defaults to 4317. */
   readonly endpoint: string;
   /** Plain text even for `https`. */
   readonly insecure?: boolean | undefined;
   readonly tls?: TlsOptions | undefined;
-  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly headers?: HeaderSource | undefined;
   /** Deadline of one try. */
   readonly timeoutMillis: number;
   readonly compression?: 'none' | 'gzip' | undefined;
@@ -80,7 +84,7 @@ export function parseEndpoint(endpoint: string, insecure = false): { target: str
   };
 }
 
-function createMetadata(headers: Readonly<Record<string, string>>): GrpcMetadata {
+function createMetadata(headers: Readonly<Record<string, string>>): Metadata {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(headers)) {
     try {
@@ -151,11 +155,22 @@ function delivered(response: Buffer | undefined): SendResult {
 
 /** A transport to one OTLP/gRPC receiver. Connects at the first batch. Throws an Error when the options are wrong. */
 export function createOtlpTransport(options: OtlpTransportOptions): SpanTransport {
-  const metadata = createMetadata(options.headers ?? {});
+  const { headers = {} } = options;
+  // Wrong headers that do not change are an error at the start, not at every export.
+  const fixed = typeof headers === 'function' ? undefined : createMetadata(headers);
   const client = createClient(options);
   const pass = (bytes: Buffer) => bytes;
   const inFlight = new Set<ClientUnaryCall>();
-  const call = (body: Buffer) =>
+  const metadataNow = async (): Promise<Metadata | SendResult> => {
+    if (typeof headers !== 'function') return fixed ?? new Metadata();
+    try {
+      return createMetadata(await headers());
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      return { outcome: 'retryable', message: cleanText(message, MESSAGE_LIMIT) };
+    }
+  };
+  const call = (body: Buffer, metadata: Metadata) =>
     new Promise<SendResult>((resolve) => {
       const callOptions: CallOptions = { deadline: Date.now() + options.timeoutMillis };
       const made = client.makeUnaryRequest(
@@ -181,7 +196,8 @@ export function createOtlpTransport(options: OtlpTransportOptions): SpanTranspor
         bytes: body.length,
         async send() {
           try {
-            return await call(body);
+            const metadata = await metadataNow();
+            return metadata instanceof Metadata ? await call(body, metadata) : metadata;
           } catch (error) {
             // A closed client throws instead of calling back.
             return { outcome: 'refused', message: cleanText(String(error), MESSAGE_LIMIT) };

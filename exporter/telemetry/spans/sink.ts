@@ -2,7 +2,7 @@
 // Built by the agent's start from the configuration section `otlp.traces`.
 
 import type { SpanFeed } from './feed.ts';
-import { createOtlpTransport, type OtlpTransportOptions } from './otlp_transport.ts';
+import { createOtlpTransport, type HeaderSource, type OtlpTransportOptions } from './otlp_transport.ts';
 import {
   createSpanPipeline,
   type PipelineOptions,
@@ -13,11 +13,11 @@ import type { ResourceOptions } from './resource_cache.ts';
 import { createSynthesiser, type Synthesiser } from './synthesiser.ts';
 import type { SpanIdentity, SpanRecord, SpanSink } from './types.ts';
 
-/** The section `otlp.traces` of the configuration, header values resolved. */
+/** The section `otlp.traces` of the configuration, with headers resolved or to be resolved for every export. */
 export interface TraceExportSettings {
   readonly endpoint: string;
   readonly insecure: boolean;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: HeaderSource;
   readonly timeout_seconds: number;
   readonly queue_spans: number;
   readonly batch_spans: number;

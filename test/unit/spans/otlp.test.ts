@@ -348,6 +348,23 @@ describe('OTLP over gRPC', () => {
     expect(String(receiver.headers[0]?.get('user-agent'))).toMatch(/^kubenetprobe\/1\.2\.3 /);
   });
 
+  it('headers may be read anew for every try: a rotated token is taken up, a missing one is waited for', async () => {
+    const tokens = ['first', new Error('header token: cannot read the file'), 'second'];
+    const output = open({
+      headers: async () => {
+        const token = tokens.shift();
+        if (typeof token !== 'string') throw token;
+        return { token };
+      },
+    });
+    for (let i = 0; i < 2; i++) {
+      send(output, 1);
+      await output.flush();
+    }
+    expect(receiver.headers.map((each) => each.get('token'))).toEqual([['first'], ['second']]);
+    expect(books(output)).toMatchObject({ exported: 2, retries: 1 });
+  });
+
   it('a record that breaks an assumption costs itself and is counted', async () => {
     const target = open();
     expect(target.accept(record({ path: 5 as unknown as string }))).toBeUndefined();
