@@ -286,7 +286,7 @@ describe('faults of the server', () => {
   it.each([
     ['list', 403, 'not allowed to list pods (403): grant the verb list on pods'],
     ['watch', 403, 'not allowed to watch pods (403): grant the verb watch on pods'],
-    ['list', 401, "does not accept the agent's token for pods (401)"],
+    ['list', 401, "does not accept the agent's token (401)"],
     ['list', 404, 'the API server has no pods (404)'],
     ['watch', 500, 'the API server failed to watch pods (500: injected); trying again'],
   ] as const)('%s answered %d: one clear line, and none when it passes', async (verb, status, line) => {
@@ -308,7 +308,7 @@ describe('faults of the server', () => {
     await settle();
     await server.stop();
     await until(() => problems.length === 1, 'noticed');
-    expect(problems[0]).toContain(`cannot reach the API server at ${url} for pods (ECONNREFUSED)`);
+    expect(problems[0]).toContain(`cannot reach the API server at ${url} (ECONNREFUSED)`);
     put('pod', 2);
     put('other', 3);
     expect(store.has('n/other')).toBe(false);
