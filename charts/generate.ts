@@ -1,12 +1,13 @@
 // Writes what derives from other sources in charts/: values.yaml, values.schema.json, the README's table, the alerts
 // and dashboards that the chart ships, and the plain manifest (which needs helm). A test checks for drift.
-//   node charts/generate.ts [path of helm]
+//   node charts/generate.ts
 import { execFileSync } from 'node:child_process';
-import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import { z } from 'zod';
 import { jsonSchema, type SchemaNode } from '../exporter/config/settings.ts';
+import { helm, helmUnavailable } from '../test/testbed/helm.ts';
 import { valuesSchema } from './values.ts';
 
 const here = import.meta.dirname;
@@ -103,9 +104,9 @@ export function staleFiles(): string[] {
 }
 
 /** The manifest for `kubectl apply`, rendered from the chart with its defaults. */
-export function plainManifest(helm: string): string {
+export function plainManifest(): string {
   const args = ['template', 'kubenetprobe', chart, '--namespace', 'kubenetprobe'];
-  const rendered = execFileSync(helm, args, { encoding: 'utf8' });
+  const rendered = execFileSync(helm(), args, { encoding: 'utf8' });
   // Nobody's release: without Helm these labels mean nothing.
   const objects = rendered.replace(/^ *(helm\.sh\/chart|app\.kubernetes\.io\/managed-by): .*\n/gm, '');
   const namespace = stringify({
@@ -122,14 +123,15 @@ export function plainManifest(helm: string): string {
 
 export const MANIFEST = 'kubenetprobe.yaml';
 
-function main(helm: string | undefined): void {
+function main(): void {
   for (const path of staleFiles()) rmSync(join(here, path));
   for (const [path, content] of generatedFiles()) {
     mkdirSync(dirname(join(here, path)), { recursive: true });
     writeFileSync(join(here, path), content);
   }
-  if (helm && existsSync(helm)) writeFileSync(join(here, MANIFEST), plainManifest(helm));
-  else process.stderr.write(`no helm: ${MANIFEST} is not written anew\n`);
+  const reason = helmUnavailable();
+  if (reason) process.stderr.write(`${MANIFEST} is not written anew: ${reason}\n`);
+  else writeFileSync(join(here, MANIFEST), plainManifest());
 }
 
-if (import.meta.main) main(process.argv[2]);
+if (import.meta.main) main();

@@ -39,21 +39,18 @@ export const valuesSchema = z.strictObject({
   }),
   imagePullSecrets: listOf('Secrets for a private registry, `[{name: …}]`.'),
   config: passedOn(
-    {},
-    "The agent's configuration; every setting is in docs/configuration.md. Checked at install.",
+    { bpf: { stats: false } },
+    "The agent's configuration; every setting is in docs/configuration.md, and all are checked at install. BPF statistics need the capability SYS_ADMIN, which the agent does without.",
   ),
   env: listOf('Further environment variables, such as a token from a Secret for `config.otlp.*.headers`.'),
   hostNetwork: flag(
     true,
     "Run in the node's network namespace. Connection tracking is kept there: without it the pod behind a Service is not known when the node translates addresses. False also makes `networkPolicy` effective.",
   ),
-  capabilities: z
-    .array(z.string())
-    .default(['BPF', 'PERFMON', 'NET_ADMIN'])
-    .meta({
-      description:
-        'All that the agent may do beyond an ordinary process; docs/security.md says what each is for.',
-    }),
+  capabilities: z.array(z.string()).default(['BPF', 'PERFMON', 'NET_ADMIN']).meta({
+    description:
+      'All that the agent may do beyond an ordinary process; docs/security.md says what each is for.',
+  }),
   resources: passedOn(
     { requests: { cpu: '50m', memory: '128Mi' }, limits: { memory: '512Mi' } },
     'A CPU limit would make the agent miss scrapes on a busy node.',

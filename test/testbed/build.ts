@@ -22,7 +22,8 @@ export type GoProgram = (typeof programs)[number];
 
 const BUILD_ARGS = ['build', '-trimpath', '-buildvcs=false'];
 
-function cacheDirectory(): string {
+/** Where this machine keeps what tests built or fetched once. */
+export function cacheDirectory(): string {
   return join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe', 'testbed');
 }
 
