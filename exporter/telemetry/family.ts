@@ -49,6 +49,8 @@ export class Family {
   points: readonly Point[] = [];
   /** Series counted under `other` now. */
   foldedCount = 0;
+  /** The limit was reached at least once. */
+  everFolded = false;
   /** Values refused because they were no number, negative or infinite. */
   refused = 0;
   /** Takes what has no room at all among gauges: their values cannot be told apart any more, so they are refused. */
@@ -161,6 +163,7 @@ export class Family {
     } else {
       const rest = this.chooseNamed(unnamed, room, points);
       this.foldedCount = rest.length;
+      this.everFolded = true;
       yield;
       yield* this.fold(others.concat(rest));
     }
