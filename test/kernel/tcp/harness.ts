@@ -11,12 +11,10 @@ import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/inde
 import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
 import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
 
+export { scaled } from '../../guests/scale.ts';
+
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const PEER = `${ROOT}build/test/tcp_peer`;
-
-/** Slow machines (emulated kernels) do a share of the work. */
-export const SCALE = Number(process.env.KNP_SCALE ?? 1);
-export const scaled = (n: number, least = 1) => Math.max(least, Math.round(n * SCALE));
 
 /** Compiles the peer if need be. */
 export function buildPeer(): void {
