@@ -4,7 +4,7 @@ import { SILENT } from '../telemetry/log.ts';
 import { writeExposition } from '../telemetry/out/prometheus.ts';
 import { CliError } from './exit.ts';
 import { startMeasurement } from './measurement.ts';
-import { type EdgeSource, readingOf } from './top_source.ts';
+import { type EdgeSource, readingOf } from './reading.ts';
 
 /** Loads the probes; they are detached by close. */
 export async function measure(config: Config): Promise<EdgeSource> {

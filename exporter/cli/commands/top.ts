@@ -3,9 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type EdgeRow, edgeRows, SORT_KEYS, type SortKey, sortRows } from '../edges.ts';
 import { EXIT } from '../exit.ts';
+import type { EdgeSource, Reading } from '../reading.ts';
 import { openScreen, type Screen } from '../screen.ts';
 import { addSettingsOptions, type SettingsOptions } from '../settings_options.ts';
-import { type EdgeSource, openEdgeSource, type Reading } from '../top_source.ts';
+import { openEdgeSource } from '../top_source.ts';
 import { renderOnce, renderScreen, TABLE_HEADER_LINE, type TopState } from '../top_view.ts';
 
 interface TopOptions {
