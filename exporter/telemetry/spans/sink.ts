@@ -56,7 +56,7 @@ export function transportOptions(settings: TraceExportSettings, agentVersion: st
 export interface TraceOutput extends SpanSink {
   /** Undefined when no export is configured. */
   stats(): PipelineStats | undefined;
-  /** Spans made so far, by kind. */
+  /** Spans made for export so far, by kind. */
   readonly created: { readonly server: number; readonly client: number };
   /** Most spans that the queue holds; 0 when no export is configured. */
   readonly capacity: number;
@@ -96,7 +96,7 @@ class Output implements TraceOutput {
     if (!this.active) return undefined;
     try {
       const { span, bytes } = this.#synthesiser.synthesise(record);
-      this.created[record.kind]++;
+      if (this.#pipeline !== undefined) this.created[record.kind]++;
       const context = span.spanContext();
       const identity = { traceId: context.traceId, spanId: context.spanId };
       this.#feed?.publish(record, identity);
