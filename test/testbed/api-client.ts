@@ -60,6 +60,7 @@ const CLUSTER_SCOPED = new Set([
   'Namespace',
   'Node',
   'PriorityClass',
+  'SecurityContextConstraints',
 ]);
 
 export class ApiClient {

@@ -48,7 +48,7 @@ function builtPath(program: GoProgram): string {
 }
 
 /** A Go command of version 1.21 or newer (older ones cannot fetch the toolchain that a module asks for). */
-function findGo(): string | undefined {
+export function findGo(): string | undefined {
   const candidates = [
     'go',
     '/usr/local/go/bin/go',

@@ -1,0 +1,34 @@
+# The agent's image. Build: docker build -t kubenetprobe .
+# The first stage makes everything from sources; the second has what runs: Node, the compiled agent, its native addon
+# and its BPF programs. No compiler and no kernel headers are needed on the node.
+FROM node:24-bookworm-slim AS build
+WORKDIR /src
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends ca-certificates clang g++ git iproute2 libc6-dev llvm make zlib1g-dev \
+  && rm -rf /var/lib/apt/lists/*
+COPY . .
+# Development packages build; production packages are shipped. The Node that is shipped is the one tests run on.
+RUN make build \
+  && cp --dereference node_modules/.bin/node /node \
+  && npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+
+FROM debian:bookworm-slim
+LABEL org.opencontainers.image.title="kubenetprobe" \
+  org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /opt/kubenetprobe
+COPY --from=build /node node/bin/node
+COPY --from=build /src/package.json package.json
+COPY --from=build /src/LICENSE LICENSE
+COPY --from=build /src/bin bin
+COPY --from=build /src/node_modules node_modules
+COPY --from=build /src/build/native/knp.node build/native/knp.node
+COPY --from=build /src/build/bpf build/bpf
+COPY --from=build /src/dist dist
+RUN ln -s /opt/kubenetprobe/bin/kubenetprobe /usr/local/bin/kubenetprobe
+# Root, without root's rights: the chart drops every capability but those that BPF needs, and Kubernetes gives added
+# capabilities to root alone.
+USER 0:0
+ENV NODE_ENV=production
+EXPOSE 9464
+ENTRYPOINT ["/opt/kubenetprobe/bin/kubenetprobe"]
+CMD ["run"]
