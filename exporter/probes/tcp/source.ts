@@ -133,10 +133,12 @@ export class TcpSource {
       if (readCount(values, at + this.#held) !== 0) retain(tracked);
       return false;
     }
-    this.#addFields(tracked, values, at);
+    const grew = this.#addFields(tracked, values, at);
     this.#addHistograms(tracked, values, at);
+    // Jiffies wait until it is known how long one is.
     if (this.#options.table.hertz !== undefined) values.copy(tracked.raw, 0, at, at + size);
-    return true;
+    if (!grew && readCount(values, at + this.#held) !== 0) retain(tracked);
+    return grew;
   }
 
   #track(named: NamedEdge): Tracked {
@@ -150,7 +152,8 @@ export class TcpSource {
     };
   }
 
-  #addFields(tracked: Tracked, values: Buffer, at: number): void {
+  #addFields(tracked: Tracked, values: Buffer, at: number): boolean {
+    let grew = false;
     const { hertz } = this.#options.table;
     const listener = tracked.named.key.role === 'listener';
     for (const [index, field] of this.#fields.entries()) {
@@ -163,7 +166,9 @@ export class TcpSource {
       const amount = now - before;
       this.#adder(tracked, index, field).add(field.unit === 'jiffies' ? amount / (hertz ?? 1) : amount);
       tracked.counted[index] = now;
+      grew = true;
     }
+    return grew;
   }
 
   #addHistograms(tracked: Tracked, values: Buffer, at: number): void {
