@@ -157,7 +157,10 @@ export class Family {
     }
     const room = this.limits.seriesPerMetric - this.namedCount;
     if (unnamed.length <= room) {
-      for (const handle of unnamed) points.push(this.promote(handle));
+      for (const handle of unnamed) {
+        if (++steps % STEP === 0) yield;
+        points.push(this.promote(handle));
+      }
       this.foldedCount = 0;
       yield* this.fold(others);
     } else {
