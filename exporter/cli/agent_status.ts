@@ -14,7 +14,7 @@ export function agentStatus(measurement: Measurement, startedAt: Date): AgentSta
     started_at: startedAt.toISOString(),
     node_version: process.version,
     kernel_release: release(),
-    ready: measurement.ready(),
+    ready: measurement.unready().length === 0,
     probes,
     maps: measurement.maps(),
     lost,

@@ -1,12 +1,13 @@
 // Everything that measures, wired together: identity, series store, probes, collector; no server, no export. Made by
 // the agent and by commands that measure for themselves.
 import type { Config } from '../config/schema.ts';
-import { createHostIdentity } from '../identity/host.ts';
-import type { Identity } from '../identity/types.ts';
+import { createIdentity, type HostedIdentity } from '../identity/create.ts';
+import type { Identity, OwnerInfo } from '../identity/types.ts';
 import { BpfLoader, ProbeError } from '../kernel/loader.ts';
 import { createTcpProbe, type TcpProbe } from '../probes/tcp/index.ts';
 import { Collector, type Source } from '../telemetry/collector.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { SpanSink } from '../telemetry/spans/types.ts';
 import { SeriesStore } from '../telemetry/store.ts';
 import { CliError, EXIT } from './exit.ts';
 import { createKernelSource } from './kernel_source.ts';
@@ -22,8 +23,14 @@ export interface Measurement {
   lost(): Readonly<Record<string, number>>;
   /** Share of open connections that have an edge of their own; null while there are none. */
   coverage(): number | null;
-  /** True when every enabled probe is attached and was read at least once. */
-  ready(): boolean;
+  /**
+   * Loads and attaches all enabled probes; they count from here on. What is sampled goes to `spans`. When it throws,
+   * nothing stays attached.
+   * @throws CliError where the kernel refuses what cannot be done without.
+   */
+  start(spans?: SpanSink): Promise<void>;
+  /** Enabled probes that are not attached, or were not read yet. */
+  unready(): { name: string; reason: string }[];
   /** Detaches all programs and stops all watchers. Idempotent. */
   close(): Promise<void>;
 }
@@ -37,52 +44,80 @@ function createStore({ limits, probes }: Config): SeriesStore {
   });
 }
 
-/**
- * Loads and attaches all enabled probes; they count from here on.
- * @throws CliError where this kernel or this process' rights do not allow it.
- */
-export async function startMeasurement(config: Config, log: Log): Promise<Measurement> {
+/** Finds out whether measuring is possible here. @throws CliError where it is not; nothing is loaded yet. */
+export async function prepareMeasurement(config: Config, log: Log): Promise<Measurement> {
   const loader = new BpfLoader();
   const problem = loader.features.preflight();
   if (problem !== undefined) throw new CliError(problem.sentence);
-  const measurement = new Running(config, loader, log);
+  return Running.create(config, loader, log);
+}
+
+/** Prepares and starts. */
+export async function startMeasurement(config: Config, log: Log): Promise<Measurement> {
+  const measurement = await prepareMeasurement(config, log);
+  await measurement.start();
+  return measurement;
+}
+
+/** Who both ends are. A wrong way to the API server is a wrong configuration. */
+async function namedBy(
+  config: Config,
+  log: Log,
+  listener: (port: number) => OwnerInfo | undefined,
+): Promise<HostedIdentity> {
   try {
-    await measurement.start();
-    return measurement;
+    return await createIdentity({
+      config,
+      listener,
+      log: { warn: (message) => log.warn({}, message), info: (message) => log.info({}, message) },
+    });
   } catch (error) {
-    await measurement.close();
-    throw error instanceof ProbeError ? new CliError(error.message, EXIT.failure, { cause: error }) : error;
+    if ((error as Error).name !== 'ConnectionConfigError') throw error;
+    throw new CliError((error as Error).message, EXIT.usage, { cause: error });
   }
 }
 
 class Running implements Measurement {
   readonly store: SeriesStore;
   readonly collector: Collector;
-  readonly identity;
+  readonly identity: HostedIdentity;
   readonly probes: ProbeStatus[] = [];
   readonly #config: Config;
   readonly #loader: BpfLoader;
   readonly #kernel;
   #tcp: TcpProbe | undefined;
 
-  constructor(config: Config, loader: BpfLoader, log: Log) {
-    const { identity, kubernetes, bpf } = config;
+  constructor(config: Config, loader: BpfLoader, log: Log, identity: HostedIdentity) {
     this.#config = config;
     this.#loader = loader;
+    this.identity = identity;
     this.store = createStore(config);
     this.collector = new Collector({ store: this.store, log });
-    this.identity = createHostIdentity({
-      ranges: identity.ranges,
-      ...(kubernetes.node_name !== '' && { nodeName: kubernetes.node_name }),
-      proc: identity.proc_path,
-      root: identity.root_path,
-      listener: (port) => this.#tcp?.directory.listener(port),
+    this.#kernel = createKernelSource({
+      store: this.store,
+      stats: config.bpf.stats,
+      lost: () => this.lost(),
     });
-    this.#kernel = createKernelSource({ store: this.store, stats: bpf.stats, lost: () => this.lost() });
+  }
+
+  static async create(config: Config, loader: BpfLoader, log: Log): Promise<Running> {
+    let running: Running | undefined;
+    const identity = await namedBy(config, log, (port) => running?.listener(port));
+    running = new Running(config, loader, log, identity);
+    return running;
+  }
+
+  listener(port: number): OwnerInfo | undefined {
+    return this.#tcp?.directory.listener(port);
   }
 
   async start(): Promise<void> {
-    this.#startTcp();
+    try {
+      this.#startTcp();
+    } catch (error) {
+      await this.close();
+      throw error instanceof ProbeError ? new CliError(error.message, EXIT.failure, { cause: error }) : error;
+    }
     this.collector.add(this.#kernel);
     this.collector.add(this.#readiness());
     await this.identity.start();
@@ -140,10 +175,11 @@ class Running implements Measurement {
     return all > 0 ? (all - other) / all : null;
   }
 
-  ready(): boolean {
-    return this.probes.every(
-      ({ name, state }) => state === 'disabled' || (state === 'attached' && this.collector.wasRead(name)),
-    );
+  unready(): { name: string; reason: string }[] {
+    return this.probes.flatMap(({ name, state, reason }) => {
+      if (state === 'disabled' || (state === 'attached' && this.collector.wasRead(name))) return [];
+      return [{ name, reason: state === 'attached' ? 'not read yet' : (reason ?? 'not attached') }];
+    });
   }
 
   async close(): Promise<void> {

@@ -56,7 +56,12 @@ export interface ServerOptions {
   readonly health: Health;
   readonly log?: Log;
   readonly bounds?: Partial<ServerBounds>;
+  /** Further paths, answered for GET and HEAD. A handler must not throw, and end the response itself. */
+  readonly routes?: Readonly<Record<string, Route>>;
 }
+
+/** Answers one path that is not the server's own. */
+export type Route = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** A listening server. */
 export interface RunningServer {
@@ -84,16 +89,18 @@ class Endpoint implements RunningServer {
   private readonly bounds: ServerBounds;
   private readonly server: Server;
   private readonly scrapes: Scrapes;
+  private readonly routes: ReadonlyMap<string, Route>;
   private readonly sockets = new Set<Socket>();
   private readonly queued = new WeakMap<Socket, number>();
   private closing: Promise<void> | undefined;
 
-  constructor({ host, port, collector, store, health, log = SILENT, bounds }: ServerOptions) {
+  constructor({ host, port, collector, store, health, log = SILENT, bounds, routes = {} }: ServerOptions) {
     this.host = host;
     this.port = port;
     this.collector = collector;
     this.health = health;
     this.log = log;
+    this.routes = new Map(Object.entries(routes));
     this.bounds = { ...DEFAULT_BOUNDS, ...bounds };
     const { scrapeMillis, maxConcurrentScrapes } = this.bounds;
     this.scrapes = new Scrapes({
@@ -214,8 +221,11 @@ class Endpoint implements RunningServer {
       case '/':
         reply(response, 200, INDEX_PAGE, 'text/html; charset=utf-8');
         return;
-      default:
-        reply(response, 404, 'not found; try /metrics, /healthz or /readyz\n');
+      default: {
+        const route = this.routes.get(path ?? '');
+        if (route) route(request, response);
+        else reply(response, 404, 'not found; try /metrics, /healthz or /readyz\n');
+      }
     }
   }
 
