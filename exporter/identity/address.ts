@@ -87,6 +87,7 @@ export function canonicalAddress(address: Uint8Array | string): string | undefin
   if (typeof address !== 'string') {
     return address.length === 16 || address.length === 4 ? formatAddress(address) : undefined;
   }
+  if (isIPv4(address)) return address; // Only canonical dotted quads pass.
   const bytes = parseAddress(address);
   return bytes === undefined ? undefined : formatAddress(bytes);
 }

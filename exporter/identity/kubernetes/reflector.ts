@@ -7,10 +7,11 @@ import { LineSplitter, ListSplitter, MalformedResponse } from './json_stream.ts'
 
 /** Where a reflector puts what it sees. Calls are synchronous and in order. */
 export interface Sink<T> {
-  /** The whole truth at one moment. */
-  replace(objects: ReadonlyMap<string, T>): void;
-  set(object: T): void;
+  /** @param initial part of the first list: it was there before anybody looked */
+  set(object: T, initial: boolean): void;
   delete(key: string): void;
+  /** A list is complete: nothing but these is there. */
+  retain(keys: ReadonlySet<string>): void;
 }
 
 export interface Backoff {
@@ -54,6 +55,8 @@ const DEFAULT_PAGE_SIZE = 500;
 const DEFAULT_WATCH_SECONDS = 300;
 /** After this many malformed answers in a row at one place, that place itself is in doubt. */
 const MALFORMED_LIMIT = 3;
+/** Reading gives way to everything else after so long. */
+const MAX_HOLD_MILLIS = 4;
 const MAX_ERROR_BYTES = 64 << 10;
 /** A watch that ends sooner, with nothing on it, is a fault and not the server's usual renewal. */
 const SHORT_WATCH_MILLIS = 1000;
@@ -261,10 +264,15 @@ export class Reflector<T extends { readonly key: string }> {
   }
 
   async #consume(response: IncomingMessage, write: (chunk: Buffer) => void): Promise<void> {
+    let since = performance.now();
     try {
       for await (const chunk of response) {
         this.counters.bytes += (chunk as Buffer).length;
         write(chunk as Buffer);
+        // A fast server fills the socket quicker than it is read, and the loop would never let go.
+        if (performance.now() - since < MAX_HOLD_MILLIS) continue;
+        await new Promise(setImmediate);
+        since = performance.now();
       }
     } finally {
       response.destroy();
@@ -281,8 +289,10 @@ export class Reflector<T extends { readonly key: string }> {
     // At the start any version from the server's cache will do, and spares etcd; the watch catches up. Later it must not
     // be older than what is known already, so the newest is asked for.
     const first = this.synced ? {} : { resourceVersion: '0' };
+    const { sink } = this.#options;
     const limit = String(this.#options.pageSize ?? DEFAULT_PAGE_SIZE);
-    const objects = new Map<string, T>();
+    const initial = !this.synced;
+    const keys = new Set<string>();
     this.counters.lists++;
     let version = '';
     let next = '';
@@ -290,8 +300,11 @@ export class Reflector<T extends { readonly key: string }> {
       const response = await this.#open({ limit, ...(next === '' ? first : { continue: next }) });
       this.counters.pages++;
       const splitter = new ListSplitter((item) => {
+        // Taken at once, not when the list is complete: a list is never older than what is there, and if it fails midway
+        // the next one mends it. So the work is spread out and nothing is held twice.
         const object = this.#project(item);
-        objects.set(object.key, object);
+        keys.add(object.key);
+        sink.set(object, initial);
       });
       await this.#consume(response, (chunk) => splitter.write(chunk));
       const envelope = splitter.end();
@@ -301,8 +314,8 @@ export class Reflector<T extends { readonly key: string }> {
     } while (next !== '');
     this.#version = version;
     this.synced = true;
+    sink.retain(keys);
     this.#succeeded();
-    this.#options.sink.replace(objects);
   }
 
   async #watch(): Promise<void> {
@@ -350,7 +363,7 @@ export class Reflector<T extends { readonly key: string }> {
       const object = this.#project(value);
       this.counters.events++;
       if (type === 'DELETED') this.#options.sink.delete(object.key);
-      else this.#options.sink.set(object);
+      else this.#options.sink.set(object, false);
     } else throw new MalformedResponse('an event of an unknown type');
     this.#version = version;
   }

@@ -11,21 +11,15 @@ export class Table<T extends { readonly key: string }> implements Sink<T> {
     this.#changed = changed;
   }
 
-  replace(objects: ReadonlyMap<string, T>): void {
-    const initial = this.objects.size === 0;
-    for (const key of [...this.objects.keys()]) if (!objects.has(key)) this.delete(key);
-    for (const object of objects.values()) this.#put(object, initial);
-  }
-
-  set(object: T): void {
-    this.#put(object, false);
-  }
-
-  #put(object: T, initial: boolean): void {
+  set(object: T, initial: boolean): void {
     const before = this.objects.get(object.key);
     if (before !== undefined && sameProjection(before, object)) return;
     this.objects.set(object.key, object);
     this.#changed(before, object, initial);
+  }
+
+  retain(keys: ReadonlySet<string>): void {
+    for (const key of [...this.objects.keys()]) if (!keys.has(key)) this.delete(key);
   }
 
   delete(key: string): void {
