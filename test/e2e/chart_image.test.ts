@@ -1,0 +1,165 @@
+// What the chart runs: the image's layout as the Dockerfile makes it, and the agent's measuring part with exactly the
+// capabilities that the chart grants, and with each of them taken away.
+import { execFileSync } from 'node:child_process';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse, parseAllDocuments } from 'yaml';
+
+const root = join(import.meta.dirname, '../..');
+const image = mkdtempSync(join(tmpdir(), 'knp-chart-image-'));
+afterAll(() => rmSync(image, { recursive: true, force: true }));
+
+const manifest = readFileSync(join(root, 'charts/kubenetprobe.yaml'), 'utf8');
+const objects = parseAllDocuments(manifest).map((document) => document.toJS());
+const podSpec = objects.find(({ kind }) => kind === 'DaemonSet').spec.template.spec;
+const [container] = podSpec.containers;
+const granted: string[] = container.securityContext.capabilities.add.map((name: string) =>
+  name.toLowerCase(),
+);
+
+interface Copy {
+  readonly source: string;
+  readonly target: string;
+}
+
+/** What the last stage takes from the first. */
+function copies(): Copy[] {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+  return [...dockerfile.matchAll(/^COPY --from=build (\S+) (\S+)$/gm)].map(
+    ([, source = '', target = '']) => ({
+      source,
+      target,
+    }),
+  );
+}
+
+/** Production packages by the lock file; the build stage's `npm ci --omit=dev` leaves these. */
+function productionPackages(): string[] {
+  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  return Object.entries<{ dev?: boolean }>(lock.packages)
+    .filter(([path, { dev }]) => /^node_modules\/(@[^/]+\/)?[^/]+$/.test(path) && !dev)
+    .map(([path]) => path)
+    .filter((path) => existsSync(join(root, path)));
+}
+
+function assemble(): void {
+  for (const { source, target } of copies()) {
+    const to = join(image, target);
+    mkdirSync(dirname(to), { recursive: true });
+    if (source === '/node') copyFileSync(process.execPath, to);
+    else if (source === '/src/node_modules') {
+      for (const path of productionPackages()) {
+        mkdirSync(dirname(join(image, path)), { recursive: true });
+        symlinkSync(join(root, path), join(image, path));
+      }
+    } else {
+      const from = join(root, source.replace('/src/', ''));
+      if (existsSync(from)) cpSync(from, to, { recursive: true });
+    }
+  }
+}
+
+/** Runs a program as the container would be run: no variable and no right but those of the manifest. */
+function withRights(
+  capabilities: readonly string[],
+  command: string[],
+  env: Record<string, string> = {},
+): string {
+  const bounding = ['-all', ...capabilities.map((name) => `+${name}`)].join(',');
+  const rights = [`--bounding-set=${bounding}`, '--inh-caps=-all', '--no-new-privs'];
+  const all = { PATH: '/usr/sbin:/usr/bin:/bin', ...env };
+  try {
+    return execFileSync('setpriv', [...rights, ...command], {
+      cwd: '/',
+      env: all,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    return `failed\n${stdout}${stderr}`;
+  }
+}
+
+function agent(capabilities: readonly string[], ...args: string[]): string {
+  const env = { KNP_CONFIG: join(image, 'config.yaml'), KNP_KUBERNETES_NODE_NAME: 'node-a' };
+  return withRights(capabilities, [join(image, 'bin/kubenetprobe'), ...args], env);
+}
+
+/** Loads, attaches and reads all probes without asking first whether the rights suffice. */
+const MEASURE = `
+  const [{ KernelFeatures }, { startMeasurement }, { SILENT }, { configSchema }] = await Promise.all(
+    ['kernel/features', 'cli/measurement', 'telemetry/log', 'config/schema'].map((name) => import(DIST + name + '.js')),
+  );
+  Object.defineProperty(KernelFeatures.prototype, 'preflight', { value: () => undefined });
+  const measurement = await startMeasurement(configSchema.parse({ bpf: { stats: false } }), SILENT);
+  await measurement.collector.collect();
+  console.log(measurement.ready() ? 'measured' : 'not ready');
+  await measurement.close();`;
+
+describe('image', () => {
+  beforeAll(() => {
+    assemble();
+    const { data } = objects.find(({ kind }) => kind === 'ConfigMap');
+    writeFileSync(join(image, 'config.yaml'), data['config.yaml']);
+  });
+
+  test('the second stage takes only what is there', () => {
+    const missing = copies().filter(({ target }) => !existsSync(join(image, target)));
+    expect(missing).toEqual([]);
+    expect(copies().map(({ target }) => target)).toContain('dist');
+  });
+
+  test('runs with its own Node, without development packages', () => {
+    expect(existsSync(join(image, 'node_modules/typescript'))).toBe(false);
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    expect(agent(granted, '--version')).toContain(version);
+    const effective = parse(agent(granted, 'config', 'effective'));
+    expect(effective.bpf.stats).toBe(false);
+    expect(effective.kubernetes.node_name).toBe('node-a');
+  });
+
+  const isRoot = process.getuid?.() === 0;
+  describe.skipIf(!isRoot)('capabilities', () => {
+    test('those of the chart are enough to load, attach and read every probe', () => {
+      const output = agent(granted, 'doctor');
+      expect(output).toMatch(/^preflight +ok /m);
+      expect(output).toMatch(/^tcp +attached +connection state /m);
+      expect(output).toContain('all is well');
+    });
+
+    test.for(granted)('without %s the agent says so and does not start', (name) => {
+      const fewer = granted.filter((each) => each !== name);
+      const output = agent(fewer, 'doctor');
+      expect(output).toMatch(new RegExp(`^preflight +FAILED .*lacks CAP_${name.toUpperCase()}`, 'm'));
+      expect(output).not.toContain('attached');
+    });
+
+    test('none is superfluous', () => {
+      const without = (name: string): string[] => granted.filter((each) => each !== name);
+      const script = MEASURE.replace('DIST', JSON.stringify(`${join(image, 'dist')}/`));
+      const measure = [join(image, 'node/bin/node'), '--input-type=module', '-e', script];
+      const conntrack = ['conntrack', '-C'];
+      expect(withRights(granted, measure)).toBe('measured\n');
+      expect(withRights(granted, conntrack)).not.toMatch(/^failed/);
+      expect(withRights(without('bpf'), measure)).toMatch(/^failed[\s\S]*EPERM/);
+      expect(withRights(without('perfmon'), measure)).toMatch(/^failed[\s\S]*EPERM/);
+      expect(withRights(without('net_admin'), conntrack)).toMatch(
+        /^failed[\s\S]*Operation (failed|not permitted)/,
+      );
+      expect([...granted].sort()).toEqual(['bpf', 'net_admin', 'perfmon']);
+    });
+  });
+});
