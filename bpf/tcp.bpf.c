@@ -13,152 +13,10 @@
 #include "edge.h"
 #include "owner.h"
 #include "socket.h"
+#include "tcp_account.h"
+#include "tcp_old_sockets.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-static const u32 latency_bounds_us[LATENCY_BOUNDS] = {100,    250,    500,	 1000,	 2500,	  5000,	   10000,   25000,
-						      50000,  100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000};
-
-static __noinline int observe(struct latency_histogram *histogram, u64 us)
-{
-	u32 bucket = 0;
-
-	for (int i = 0; i < LATENCY_BOUNDS; i++)
-		bucket += us > latency_bounds_us[i];
-	if (bucket >= LATENCY_BUCKETS) /* cannot be: said for the verifier */
-		return 0;
-	ATOMIC_ADD(histogram->counts[bucket], 1);
-	ATOMIC_ADD(histogram->sum_us, us);
-	return 0;
-}
-
-/*
- * Accounts.
- *
- * Each takes the difference between what the socket says now and what was accounted before. The close of a
- * socket takes the last one, by swapping. A walk may be at work on the same socket at that moment, on another
- * processor or interrupted in the middle; and once a socket is closed its memory may be another socket's, for
- * TCP's are reused without waiting for readers. So a walk first reads all that it wants, then makes sure that
- * the socket was not closed until then, and then replaces each value only if nobody else has.
- *
- * Differences are taken modulo 2^64: a value that was read a moment too high (a FIN counted before its flag)
- * is put right by the next one.
- */
-#define TAKE(state, field, now, target, final)                                                                 \
-	({                                                                                                     \
-		typeof((state)->field) now_ = (now), before_ = (state)->field, found_;                         \
-		if (final)                                                                                     \
-			before_ = found_ = __sync_lock_test_and_set(&(state)->field, now_);                    \
-		else                                                                                           \
-			found_ = now_ == before_ ?                                                             \
-					 before_ :                                                             \
-					 __sync_val_compare_and_swap(&(state)->field, before_, now_);          \
-		if (found_ == before_ && now_ != before_)                                                      \
-			ATOMIC_ADD(target, now_ - before_);                                                    \
-		found_ == before_ && now_ != before_;                                                          \
-	})
-
-static __always_inline u32 chronograph(struct tcp_sock *tcp, u32 now, u32 which)
-{
-	u32 total = which == SOL_TCP_CHRONO_RWND_LIMITED ? tcp->chrono_stat[1] : tcp->chrono_stat[2];
-	u32 running = BPF_CORE_READ_BITFIELD(tcp, chrono_type);
-
-	return running == which ? total + now - tcp->chrono_start : total;
-}
-
-/* tcp_rcv_nxt_update() counts a FIN as a byte, then tcp_fin() sets SOCK_DONE; a FIN that met a time-wait
- * minisocket was not counted and has no flag. */
-static __always_inline u64 received_payload(struct sock *sk, struct tcp_sock *tcp)
-{
-	u64 received = tcp->bytes_received;
-
-	return received && (sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? received - 1 : received;
-}
-
-static __always_inline bool closed(struct socket_state *state)
-{
-	return __sync_fetch_and_or(&state->flags, 0) & SOCKET_CLOSED; /* with a full barrier */
-}
-
-static __noinline int account_connection(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
-{
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	u32 now, retransmitted, out_of_order, receiver_limited, sndbuf_limited, srtt_us, pending;
-	u64 sent, received;
-	bool moved;
-
-	if (!tcp)
-		return 0;
-	now = (u32)bpf_jiffies64();
-	sent = tcp->bytes_sent - tcp->bytes_retrans;
-	received = received_payload(sk, tcp);
-	retransmitted = tcp->total_retrans;
-	out_of_order = tcp->rcv_ooopack;
-	receiver_limited = chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED);
-	sndbuf_limited = chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED);
-	srtt_us = tcp->srtt_us >> 3;
-	if (!final && closed(state))
-		return 0;
-	moved = TAKE(state, sent_bytes, sent, edge->tcp.sent_bytes, final);
-	moved |= TAKE(state, received_bytes, received, edge->tcp.received_bytes, final);
-	TAKE(state, retransmitted_segments, retransmitted, edge->tcp.retransmitted_segments, final);
-	TAKE(state, out_of_order_segments, out_of_order, edge->tcp.out_of_order_segments, final);
-	TAKE(state, receiver_limited, receiver_limited, edge->tcp.receiver_limited_jiffies, final);
-	TAKE(state, sndbuf_limited, sndbuf_limited, edge->tcp.sndbuf_limited_jiffies, final);
-	pending = state->resets_sent ? __sync_lock_test_and_set(&state->resets_sent, 0) : 0;
-	if (pending)
-		ATOMIC_ADD(edge->tcp.resets_sent, pending);
-	pending = state->resets_received ? __sync_lock_test_and_set(&state->resets_received, 0) : 0;
-	if (pending)
-		ATOMIC_ADD(edge->tcp.resets_received, pending);
-	pending = state->connect_us ? __sync_lock_test_and_set(&state->connect_us, 0) : 0;
-	if (pending)
-		observe(&edge->tcp.connect, pending - 1);
-	if (moved && srtt_us)
-		observe(&edge->tcp.rtt, srtt_us);
-	return 0;
-}
-
-static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
-{
-	u32 drops = sk->sk_drops.counter;
-	s32 backlog = final ? 0 : sk->sk_ack_backlog, limit = final ? 0 : sk->sk_max_ack_backlog;
-
-	if (!final && closed(state))
-		return 0;
-	TAKE(state, listen_drops, drops, edge->tcp.listen_drops, final);
-	TAKE(state, listen_backlog, backlog, edge->tcp.listen_backlog, final);
-	TAKE(state, listen_limit, limit, edge->tcp.listen_limit, final);
-	return 0;
-}
-
-static __noinline int account(struct sock *sk, struct socket_state *state, bool final)
-{
-	u32 id = edge_of(sk, state);
-	struct edge *edge = bpf_map_lookup_elem(&edges, &id);
-
-	if (!edge) {
-		count_lost(LOST_EDGE_GONE);
-		return 0;
-	}
-	if (state->role == ROLE_LISTENER)
-		return account_listener(sk, state, edge, final);
-	return account_connection(sk, state, edge, final);
-}
-
-/* A socket closes, or turns out to belong to another owner. Late accounts still find the edge's number. */
-static __noinline int leave_edge(struct socket_state *state)
-{
-	u32 id = state->edge_id;
-	struct edge *edge = id ? bpf_map_lookup_elem(&edges, &id) : NULL;
-
-	if (!edge)
-		return 0;
-	ATOMIC_ADD(edge->sockets, -1);
-	if (__sync_fetch_and_and(&state->flags, ~SOCKET_OPEN) & SOCKET_OPEN)
-		ATOMIC_ADD(edge->open, -1);
-	return 0;
-}
 
 /*
  * Owners.
@@ -206,11 +64,6 @@ static __always_inline u64 pair_of(struct tcp_sock *tcp, u8 role)
 	if (role == ROLE_CLIENT)
 		return (u64)tcp->snd_una << 32 | tcp->rcv_nxt;
 	return (u64)tcp->rcv_nxt << 32 | tcp->snd_una;
-}
-
-static __always_inline u16 local_port_of(struct sock *sk)
-{
-	return sk->__sk_common.skc_num;
 }
 
 static __always_inline int on_connect(struct sock *sk)
@@ -553,107 +406,9 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 }
 
 /*
- * Sockets that were open before: whoever holds a descriptor owns it. Run at start (find_listeners, then
- * find_sockets), and the second again when accepted sockets wait for somebody to be seen reading them.
+ * Walks over descriptors: whoever holds a socket's owns it. Run at start (find_listeners, then find_sockets),
+ * and the second again when accepted sockets wait for somebody to be seen reading them.
  */
-static __always_inline u64 mix64(u64 x)
-{
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdULL;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ULL;
-	x ^= x >> 33;
-	return x;
-}
-
-static __always_inline u64 endpoint_hash(const u32 address[4], u16 port, u32 netns)
-{
-	return mix64(mix64((u64)address[0] << 32 | address[1]) ^ mix64((u64)address[2] << 32 | address[3]) ^
-		     mix64((u64)netns << 32 | port));
-}
-
-/* The sequence numbers that both ends began with are long gone: the addresses, in no order, have to do. */
-static __noinline u64 pair_of_old(struct sock *sk, u32 netns)
-{
-	u32 local[4] = {}, remote[4] = {};
-	u8 family = remote_address(sk, (u8 *)remote);
-
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		local[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		local[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		local[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		local[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-	} else {
-		local[2] = bpf_htonl(0xffff);
-		local[3] = sk->__sk_common.skc_rcv_saddr;
-	}
-	if (!is_loopback((u8 *)remote, family))
-		netns = 0; /* the other end may live in another one */
-	return endpoint_hash(local, local_port_of(sk), netns) +
-	       endpoint_hash(remote, bpf_ntohs(sk->__sk_common.skc_dport), netns);
-}
-
-static __always_inline void join_pair(struct socket_state *state)
-{
-	struct pair nobody = {}, *pair;
-
-	bpf_map_update_elem(&pairs, &state->pair, &nobody, BPF_NOEXIST);
-	pair = bpf_map_lookup_elem(&pairs, &state->pair);
-	if (!pair)
-		count_lost(LOST_PAIR_TABLE_FULL);
-	else if (state->role == ROLE_CLIENT)
-		pair->client_owner = state->owner;
-	else
-		pair->server_owner = state->owner;
-}
-
-static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *task, u32 netns, u32 flags)
-{
-	struct socket_state first = {.self = (u64)sk};
-	struct listen_key listen = {.netns = netns, .port = local_port_of(sk)};
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	u32 now = (u32)bpf_jiffies64();
-
-	if (!tcp)
-		return 0;
-	first.role = bpf_map_lookup_elem(&listen_ports, &listen) ? ROLE_SERVER : ROLE_CLIENT;
-	first.flags = flags | SOCKET_ESTABLISHED | SOCKET_COUNTED | SOCKET_PREEXISTING | SOCKET_OWNER_CONFIRMED;
-	first.owner = first.listener_owner = owner_of(task);
-	first.start_ns = bpf_ktime_get_ns();
-	first.local_port = listen.port;
-	first.remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	first.pair = pair_of_old(sk, netns);
-	first.sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
-	first.received_bytes = tcp->bytes_received;
-	if (first.received_bytes && (sk->__sk_common.skc_flags & (1UL << SOCK_DONE)))
-		first.received_bytes--;
-	first.retransmitted_segments = tcp->total_retrans;
-	first.out_of_order_segments = tcp->rcv_ooopack;
-	first.receiver_limited = chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED);
-	first.sndbuf_limited = chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED);
-	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
-		count_lost(LOST_SOCKET_STORAGE);
-	else
-		join_pair(&first);
-	return 0;
-}
-
-static __noinline int adopt_old_listener(struct sock *sk, struct task_struct *task, u32 netns, u32 flags)
-{
-	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .flags = flags | SOCKET_PREEXISTING};
-	struct listen_key listen = {.netns = netns, .port = local_port_of(sk)};
-	u32 yes = 1;
-
-	first.owner = first.listener_owner = owner_of(task);
-	first.start_ns = bpf_ktime_get_ns();
-	first.local_port = listen.port;
-	first.listen_drops = sk->sk_drops.counter;
-	bpf_map_update_elem(&listen_ports, &listen, &yes, BPF_ANY);
-	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
-		count_lost(LOST_SOCKET_STORAGE);
-	return 0;
-}
-
 static __always_inline int visit_file(struct bpf_iter__task_file *ctx, bool listeners)
 {
 	struct task_struct *task = ctx->task;

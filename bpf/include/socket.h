@@ -21,6 +21,11 @@ static __always_inline struct socket_state *socket_state_of(struct sock *sk)
 	return state;
 }
 
+static __always_inline u16 local_port_of(struct sock *sk)
+{
+	return sk->__sk_common.skc_num;
+}
+
 /* The remote address as 16 bytes; says 4 for IPv4 and v4-mapped, 6 for the rest. */
 static __always_inline u8 remote_address(struct sock *sk, u8 address[16])
 {
