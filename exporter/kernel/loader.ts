@@ -338,7 +338,7 @@ export class BpfLoader {
     );
   }
 
-  /** Every map but data sections, shared ones once. Counts elements, so it costs about 0.3 µs for each. */
+  /** Every map but data sections, shared ones once. Counts elements, so it costs about 0.5 µs for each. */
   mapUsage(): MapUsage[] {
     const seen = new Map<number, MapUsage>();
     for (const probe of this.#loaded) {

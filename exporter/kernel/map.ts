@@ -108,7 +108,7 @@ export class BpfMap {
     return call.mapReadAll(this.external, sumBytes(options.sum), options.remove === true, method);
   }
 
-  /** Elements now, found by walking the keys (about 0.3 µs each); undefined where the type cannot be walked. */
+  /** Elements now, found by walking the keys (about 0.5 µs each); undefined where the type cannot be walked. */
   count(): number | undefined {
     return call.mapCount(this.external);
   }
