@@ -564,8 +564,7 @@ static __always_inline int http_refill(struct http_conn *conn, struct http_call 
 				       struct http_direction *direction)
 {
 	struct http1_window *window = &call->window;
-	u32 unread = window->length - window->position, room;
-	u64 amount;
+	u64 unread = window->length - window->position, room, amount;
 
 	if (!call->left) {
 		if (http_next_piece(call))
@@ -583,11 +582,12 @@ static __always_inline int http_refill(struct http_conn *conn, struct http_call 
 		call->left -= amount;
 		return 1;
 	}
+	HTTP1_KEEP(unread);
 	if (unread > HTTP1_LINE) {
 		http_lose(conn, direction, HTTP_LOST_MALFORMED); /* cannot be: said for the verifier */
 		return 0;
 	}
-	if (unread && window->position)
+	if (window->position)
 		http_copy(window->bytes, unread, &window->bytes[window->position & HTTP1_MASK]);
 	room = direction->parser.state == HTTP1_CHUNK_SIZE ? 64 : HTTP1_WINDOW - HTTP1_LINE;
 	if (!unread && room > 64)
@@ -595,6 +595,7 @@ static __always_inline int http_refill(struct http_conn *conn, struct http_call 
 	amount = call->left < call->total ? call->left : call->total;
 	if (amount > room)
 		amount = room;
+	HTTP1_KEEP(amount);
 	if (amount > HTTP1_WINDOW)
 		return 0;
 	if (http_read_user(&window->bytes[unread], amount, call->base)) {
@@ -606,6 +607,7 @@ static __always_inline int http_refill(struct http_conn *conn, struct http_call 
 	call->total -= amount;
 	window->position = 0;
 	unread += amount;
+	HTTP1_KEEP(unread);
 	if (unread > HTTP1_WINDOW)
 		return 0;
 	window->length = unread;
@@ -709,7 +711,7 @@ HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
 HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 {
 	struct http_direction *direction;
-	u32 carried;
+	u64 carried;
 
 	if (!conn || !call || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
 		return 0;
@@ -731,7 +733,8 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 	carried = direction->carried;
 	call->window.position = 0;
 	call->window.length = 0;
-	if (carried && carried <= HTTP1_LINE) {
+	HTTP1_KEEP(carried);
+	if (carried > 0 && carried <= HTTP1_LINE) {
 		http_copy(call->window.bytes, carried, direction->carry);
 		http1_blank(&call->window, carried);
 		call->window.length = carried;
@@ -744,7 +747,7 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
 {
 	struct http_direction *direction;
-	u32 unread;
+	u64 unread;
 
 	if (!conn || !call)
 		return 0;
@@ -763,6 +766,7 @@ HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
 			direction->message_ns = 0;
 		return 0;
 	}
+	HTTP1_KEEP(unread);
 	if (unread > HTTP1_LINE) {
 		http_lose(conn, direction, HTTP_LOST_BUDGET);
 		return 0;

@@ -26,6 +26,16 @@ typedef int64_t s64;
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+/* Functions of their own for the verifier: looked at once each, with nothing known of their arguments. */
+#ifdef __bpf__
+#define HTTP1_FUNCTION __attribute__((noinline))
+/* Makes the compiler check this very value, instead of one that it works out from it. */
+#define HTTP1_KEEP(value) asm volatile("" : "+r"(value))
+#else
+#define HTTP1_FUNCTION static inline
+#define HTTP1_KEEP(value)
+#endif
+
 #define HTTP1_WINDOW 512 /* bytes looked at at once; a power of two */
 #define HTTP1_LINE 256	 /* what is looked at of one line; the rest is stepped over */
 #define HTTP1_PATH 192	 /* what is looked at of a path */
@@ -160,6 +170,12 @@ static __always_inline u32 http1_first(u64 highs)
 #define HTTP1_MARK_ID 1
 #define HTTP1_MARK_CUT 2
 
+#ifdef __bpf__
+const volatile u32 http_fold_identifiers = 1; /* 0: identifiers are hashed as they stand */
+#else
+static const u32 http_fold_identifiers = 1;
+#endif
+
 enum http1_class {
 	CLASS_STOP = 1,	     /* ends a path */
 	CLASS_NO_DIGIT = 2,
@@ -189,18 +205,19 @@ static __always_inline u64 http1_fnv(u64 hash, u8 byte)
 /* The hash at the end of a segment: `seen` holds the classes of its bytes, `count` how many there were. */
 static __always_inline u64 http1_end_segment(u64 hash, u64 before, u64 seen, u64 count)
 {
-	if (!count || ((seen & CLASS_NO_DIGIT) && ((seen & CLASS_NO_HEX) || !(seen & CLASS_DIGIT) || count < 16)))
+	if (!count || !http_fold_identifiers || ((seen & CLASS_NO_DIGIT) && ((seen & CLASS_NO_HEX) || !(seen & CLASS_DIGIT) || count < 16)))
 		return hash;
 	return http1_fnv(before, HTTP1_MARK_ID);
 }
 
 /* Hashes the path that starts at `start` and ends before `end` at the latest. */
-static __always_inline void http1_hash_path(struct http1_parser *parser, struct http1_window *window, u32 start,
-					    u32 end)
+HTTP1_FUNCTION int http1_hash_path(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
 	u64 hash = HTTP1_FNV_BASIS, before = hash, seen = 0, count = 0;
 	u32 i;
 
+	if (!parser || !window)
+		return 0;
 	window->path_start = start;
 	for (i = 0; i < HTTP1_PATH; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i), class = http1_classes[byte];
@@ -221,14 +238,17 @@ static __always_inline void http1_hash_path(struct http1_parser *parser, struct 
 	if (i == HTTP1_PATH && start + i < end && !(http1_classes[HTTP1_BYTE(window, start + i)] & CLASS_STOP)) {
 		parser->flags |= HTTP1_PATH_CUT;
 		parser->path_hash = http1_fnv(before, HTTP1_MARK_CUT);
-		return;
+		return 0;
 	}
 	parser->path_hash = http1_end_segment(hash, before, seen, count);
+	return 0;
 }
 
 /* Where the path of an absolute-form target ("http://host/path") starts; `end` where it has none. */
-static __always_inline u32 http1_path_of_absolute(struct http1_window *window, u32 start, u32 end)
+HTTP1_FUNCTION u32 http1_path_of_absolute(struct http1_window *window, u32 start, u32 end)
 {
+	if (!window)
+		return end;
 	for (u32 i = 0; i < HTTP1_LINE; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i);
 
@@ -285,8 +305,10 @@ static __always_inline u32 http1_known_method(u64 word, u8 *method)
 }
 
 /* A method of another standard (WebDAV, ...): capital letters and dashes, at most 24, then a space. */
-static __always_inline u32 http1_other_method(struct http1_window *window, u32 start, u32 end)
+HTTP1_FUNCTION u32 http1_other_method(struct http1_window *window, u32 start, u32 end)
 {
+	if (!window)
+		return 0;
 	for (u32 i = 0; i < 25; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i);
 
@@ -316,12 +338,15 @@ static __always_inline u8 http1_version_before(struct http1_window *window, u32 
 }
 
 /* The request line's method and target. `end`: where the line ends, or what is in view of it. */
-static __always_inline int http1_request_line(struct http1_parser *parser, struct http1_window *window, u32 start,
-					      u32 end, bool complete)
+HTTP1_FUNCTION int http1_request_line(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end,
+				      u32 complete)
 {
+	u32 skip, target;
 	u8 method = 0;
-	u32 skip = http1_known_method(http1_word(window, start), &method), target;
 
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
+	skip = http1_known_method(http1_word(window, start), &method);
 	if (!skip) {
 		skip = http1_other_method(window, start, end);
 		/* without its version in view, a line of another standard has to look more like one */
@@ -377,12 +402,15 @@ static __always_inline int http1_status_line(struct http1_parser *parser, struct
 	return HTTP1_TARGET;
 }
 
-/* Where the line ends that starts at `start`: the position of its line feed, or of the end of what is in view. */
-static __always_inline u32 http1_find_line_end(struct http1_window *window, u32 start, bool *complete)
+#define HTTP1_COMPLETE 0x80000000u
+/* Where the line ends that starts at `start`: the position of its line feed with HTTP1_COMPLETE, or the end of
+ * what is in view. */
+HTTP1_FUNCTION u32 http1_find_line_end(struct http1_window *window, u32 start)
 {
 	u32 at = start;
 
-	*complete = false;
+	if (!window)
+		return 0;
 	for (u32 i = 0; i < HTTP1_WINDOW / 8; i++) {
 		u64 feeds;
 
@@ -391,12 +419,13 @@ static __always_inline u32 http1_find_line_end(struct http1_window *window, u32 
 		feeds = http1_line_feeds(http1_word(window, at));
 		if (feeds) {
 			at += http1_first(feeds);
-			*complete = at < window->length;
+			if (at < window->length)
+				return at | HTTP1_COMPLETE;
 			break;
 		}
 		at += 8;
 	}
-	return at < window->length ? at : window->length;
+	return window->length;
 }
 
 /* Can a message start with this byte? */
@@ -405,13 +434,15 @@ static __always_inline bool http1_may_start(const struct http1_parser *parser, u
 	return parser->is_response ? byte == 'H' : byte >= 'A' && byte <= 'Z';
 }
 
-static __always_inline int http1_start(struct http1_parser *parser, struct http1_window *window)
+HTTP1_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window *window)
 {
-	u32 start = window->position, end, seen;
-	bool complete;
+	u32 start, end, seen, complete;
 	int event;
 	u8 first;
 
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
+	start = window->position;
 	if (start >= window->length)
 		return HTTP1_NEED_DATA;
 	first = HTTP1_BYTE(window, start);
@@ -421,7 +452,9 @@ static __always_inline int http1_start(struct http1_parser *parser, struct http1
 	}
 	if (!http1_may_start(parser, first))
 		return HTTP1_MALFORMED;
-	end = http1_find_line_end(window, start, &complete);
+	end = http1_find_line_end(window, start);
+	complete = end & HTTP1_COMPLETE;
+	end &= ~HTTP1_COMPLETE;
 	if (!complete && end - start < HTTP1_LINE) {
 		/* Sure by the eighth byte: other protocols are not waited for. */
 		u8 method;
@@ -449,10 +482,11 @@ static __always_inline int http1_start(struct http1_parser *parser, struct http1
 /* The end of a start line. */
 static __always_inline int http1_start_rest(struct http1_parser *parser, struct http1_window *window)
 {
-	u32 start = window->position, end;
-	bool complete;
+	u32 start = window->position, end, complete;
 
-	end = http1_find_line_end(window, start, &complete);
+	end = http1_find_line_end(window, start);
+	complete = end & HTTP1_COMPLETE;
+	end &= ~HTTP1_COMPLETE;
 	if (!complete) {
 		if (end > start + HTTP1_TAIL)
 			window->position = end - HTTP1_TAIL;
@@ -478,10 +512,12 @@ static __always_inline bool http1_is_blank(u8 byte)
 }
 
 /* Digits between `start` and `end` with blanks around them. */
-static __always_inline int http1_content_length(struct http1_parser *parser, struct http1_window *window, u32 start,
-						u32 end)
+HTTP1_FUNCTION int http1_content_length(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
 	u64 value = 0, digits = 0, done = 0;
+
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
 
 	for (u32 i = 0; i < HTTP1_LINE; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i);
@@ -548,10 +584,13 @@ static __always_inline int http1_trace_field(struct http1_window *window, u32 st
 }
 
 /* A header line that begins like one that matters. Its first word, in lower case, is `first`. */
-static __always_inline int http1_field(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end,
-				       u64 first)
+HTTP1_FUNCTION int http1_field(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end, u64 first)
 {
-	u64 second = http1_word(window, start + 8) | HTTP1_LOWER;
+	u64 second;
+
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
+	second = http1_word(window, start + 8) | HTTP1_LOWER;
 
 	switch (first) {
 	case HTTP1_WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-'):
@@ -594,9 +633,13 @@ static __always_inline int http1_cut_field(struct http1_parser *parser, struct h
  * Goes through header lines, a word at a time, until one matters. In the rest of a long line and in trailers
  * nothing matters but the empty line at the end.
  */
-static __always_inline int http1_headers(struct http1_parser *parser, struct http1_window *window)
+HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_window *window)
 {
-	u32 start = window->position, at = start, i;
+	u32 start, at, i;
+
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
+	start = at = window->position;
 
 	for (i = 0; i < HTTP1_WINDOW / 8 + 32; i++) {
 		u64 word, feeds;
@@ -653,13 +696,17 @@ static __always_inline int http1_headers(struct http1_parser *parser, struct htt
 }
 
 /* "1a2b[;extension]" (RFC 9112, 7.1) */
-static __always_inline int http1_chunk_size(struct http1_parser *parser, struct http1_window *window)
+HTTP1_FUNCTION int http1_chunk_size(struct http1_parser *parser, struct http1_window *window)
 {
-	u32 start = window->position, end;
+	u32 start, end, complete;
 	u64 value = 0, digits = 0;
-	bool complete;
 
-	end = http1_find_line_end(window, start, &complete);
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
+	start = window->position;
+	end = http1_find_line_end(window, start);
+	complete = end & HTTP1_COMPLETE;
+	end &= ~HTTP1_COMPLETE;
 	if (!complete)
 		return end - start < HTTP1_LINE ? HTTP1_NEED_DATA : HTTP1_MALFORMED;
 	for (u32 i = 0; i < 17; i++) {

@@ -51,15 +51,15 @@ int main(void) {
       continue;
     }
     if (kind == 4) {
-      call->error = HTTP_ERROR_CLOSED;
-      call->now_ns = now++;
-      http_end_all(conn, call);
+      call->end.error = HTTP_ERROR_CLOSED;
+      call->end.now_ns = now++;
+      http_end_all(conn, &call->end);
     } else if (kind == 5) {
       u32 amount;
       memcpy(&amount, bytes + 1, 4);
       call->direction = bytes[0];
       call->total = 0;
-      call->now_ns = now++;
+      call->end.now_ns = now++;
       if (http_begin_call(conn, call))
         http_unseen(conn, call, amount);
     } else {

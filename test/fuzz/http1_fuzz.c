@@ -50,15 +50,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (length > size)
       length = size;
     if ((kind & 15) == 15) {
-      call->error = 1 + length % (HTTP_ERRORS - 1);
-      call->now_ns = now++;
-      http_end_all(conn, call);
+      call->end.error = 1 + length % (HTTP_ERRORS - 1);
+      call->end.now_ns = now++;
+      http_end_all(conn, &call->end);
       continue;
     }
     if ((kind & 15) == 14) {
       call->direction = kind >> 7;
       call->total = 0;
-      call->now_ns = now++;
+      call->end.now_ns = now++;
       if (http_begin_call(conn, call))
         http_unseen(conn, call, length);
       continue;

@@ -40,9 +40,9 @@ static __always_inline void http_on_trace_field(struct http_conn *conn, struct h
                    event == HTTP1_TRACESTATE);
 }
 static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call) { (void)conn, (void)call; }
-static __always_inline void http_finish(struct http_conn *conn, struct http_call *call,
+static __always_inline void http_finish(struct http_conn *conn, struct http_end *end,
                                         struct http_exchange *exchange) {
-  struct finished finished = {*exchange, call->error};
+  struct finished finished = {*exchange, end->error};
   (void)conn;
   if (on_finished)
     on_finished(&finished);
@@ -63,7 +63,7 @@ static void user_call(struct http_conn *conn, struct http_call *call, unsigned d
   call->direction = direction;
   call->base = call->left = call->skip = 0;
   call->total = total;
-  call->begin_ns = call->now_ns = now;
+  call->begin_ns = call->end.now_ns = now;
   if (!http_begin_call(conn, call))
     return;
   for (int i = 0; i < USER_STEPS && http_pump(conn, call); i++)

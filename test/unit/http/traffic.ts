@@ -104,7 +104,7 @@ function chunked(pick: Pick): Buffer {
 
 function withBody(pick: Pick, line: string, choice: 'none' | 'length' | 'chunked' | 'empty'): Buffer {
   const fields = neutral(pick);
-  let body = Buffer.alloc(0);
+  let body: Buffer = Buffer.alloc(0);
   if (choice === 'length') {
     body = bodyBytes(pick);
     fields.push(

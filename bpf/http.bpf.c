@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * HTTP/1 by edge: requests, durations, sizes, counted where they happen. sockio shows the bytes, http1_conn.h
+ * understands them, http_metrics.h counts what is finished; here is which sockets are followed, and for how long.
+ */
+#include "kernel_types.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include "edge.h"
+#include "owner.h"
+#include "socket.h"
+#include "sockio.h"
+#include "http_records.h"
+#include "http_metrics.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* What was found out about a socket that is not (yet) followed. */
+struct http_verdict {
+	u32 left_alone; /* not HTTP */
+	u32 looks;
+	u64 answered_ns; /* when something like an answer passed before it could be followed */
+};
+
+/* Looks at a connection that was open before the agent; one that came later is looked at once. */
+#define HTTP_LOOKS 1024
+
+/* Sockets that carry HTTP/1. No size: it lives and dies with the socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http_conn);
+} http_conns SEC(".maps");
+
+/* Sockets that were looked at and do not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http_verdict);
+} http_verdicts SEC(".maps");
+
+/* What a thread is doing: when its call began, its working space. A thread cannot interrupt itself, so nobody
+ * else is in it. */
+struct http_task {
+	u64 entry_ns;	   /* of the sending system call */
+	u64 buffer;	   /* what fentry and kprobe note at the entry: see sockio_programs.h */
+	u64 length;
+	u32 shape;
+	u32 message_index; /* of sendmmsg and recvmmsg */
+	struct http1_parser look;
+	struct http_call call;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http_task);
+} http_tasks SEC(".maps");
+
+static __always_inline u32 direction_of(u8 role, bool sends)
+{
+	return sends == (role == ROLE_CLIENT) ? HTTP_REQUESTS : HTTP_RESPONSES;
+}
+
+/* Does the first piece of the call begin like HTTP/1? */
+__attribute__((noinline)) int http_begins(struct http_task *task)
+{
+	struct http1_window *window;
+	struct http_call *call;
+	u64 amount;
+	int event;
+
+	if (!task)
+		return 0;
+	call = &task->call;
+	window = &call->window;
+	if (!call->left && !http_next_piece(call))
+		return 0;
+	amount = call->left < call->total ? call->left : call->total;
+	if (amount > HTTP1_WINDOW)
+		amount = HTTP1_WINDOW;
+	if (http_read_user(window->bytes, amount, call->base))
+		return 0;
+	window->position = 0;
+	window->length = amount;
+	http1_blank(window, amount & (2 * HTTP1_WINDOW - 1));
+	task->look.state = HTTP1_START;
+	task->look.is_response = call->direction & 1;
+	event = http1_start(&task->look, window);
+	if (event == HTTP1_AGAIN) /* an empty line in front */
+		event = http1_start(&task->look, window);
+	return event != HTTP1_MALFORMED;
+}
+
+/* The edge of a socket; whoever reads an accepted one is its owner. */
+static __noinline u32 http_edge_of(struct sock *sk, struct socket_state *state, bool reads)
+{
+	if (reads && !state->edge_id && state->role == ROLE_SERVER && !(state->flags & SOCKET_OWNER_CONFIRMED) &&
+	    !current_is_kernel_thread()) {
+		struct acceptor_key acceptor = {.listener_owner = state->listener_owner, .port = state->local_port};
+		u32 owner = current_owner();
+
+		__sync_fetch_and_or(&state->flags, SOCKET_OWNER_CONFIRMED);
+		if (owner != state->owner) {
+			bpf_map_update_elem(&acceptors, &acceptor, &owner, BPF_ANY);
+			state->owner = owner;
+		}
+	}
+	return edge_of(sk, state);
+}
+
+static __always_inline bool http_is_older(struct socket_state *state)
+{
+	struct http_shared *shared = http_shared_state();
+
+	return (state->flags & SOCKET_PREEXISTING) || !shared || !shared->started_ns ||
+	       state->start_ns < shared->started_ns;
+}
+
+static __noinline struct http_conn *http_follow(struct sock *sk, struct socket_state *state, u64 answered_ns, bool joining)
+{
+	struct http_conn *conn = bpf_sk_storage_get(&http_conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!conn) {
+		http_count(HTTP_LOST_STORAGE, 1);
+		return NULL;
+	}
+	conn->role = state->role;
+	conn->family = remote_address(sk, conn->remote);
+	conn->remote_port = state->remote_port;
+	conn->local_port = state->local_port;
+	conn->seed = (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+	conn->ignored_ns = answered_ns;
+	if (joining)
+		conn->flags = HTTP_JOINING;
+	http_count(HTTP_CONNECTIONS, 1);
+	return conn;
+}
+
+/* The first bytes of a socket: is it HTTP/1? Pieces and direction are in task->call; it comes back untouched. */
+static __noinline struct http_conn *http_look(struct sock *sk, struct socket_state *state, struct http_task *task)
+{
+	struct http_verdict *verdict;
+	struct http_call *call = &task->call;
+	u64 base = call->base, left = call->left, iov = call->iov;
+	u32 iov_left = call->iov_left;
+	bool older = http_is_older(state), begins;
+
+	begins = http_begins(task);
+	call->base = base;
+	call->left = left;
+	call->iov = iov;
+	call->iov_left = iov_left;
+	if (begins && (!older || call->direction == HTTP_REQUESTS)) {
+		verdict = older ? bpf_sk_storage_get(&http_verdicts, sk, 0, 0) : NULL;
+		return http_follow(sk, state, verdict ? verdict->answered_ns : 0, older);
+	}
+	verdict = bpf_sk_storage_get(&http_verdicts, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!verdict) {
+		http_count(HTTP_LOST_STORAGE, 1);
+		return NULL;
+	}
+	if (call->direction == HTTP_RESPONSES)
+		verdict->answered_ns = call->end.now_ns;
+	if (!older || ++verdict->looks >= HTTP_LOOKS) {
+		verdict->left_alone = 1;
+		http_count(HTTP_NOT_HTTP, 1);
+	}
+	return NULL;
+}
+
+/* What passed before this call without being shown, by the sequence numbers. Says whether to go on. */
+static __always_inline bool http_catch_up(struct http_conn *conn, struct http_call *call, u32 position)
+{
+	struct http_direction *direction = &conn->directions[call->direction & 1];
+	u32 start = position - (u32)call->total;
+	s32 gap = start - direction->sequence;
+	u64 total = call->total;
+
+	direction->sequence = position;
+	if (!direction->sequenced) {
+		direction->sequenced = 1;
+		return true;
+	}
+	if (gap == 0)
+		return true;
+	if (gap < 0) {
+		http_lose(conn, direction, HTTP_LOST_DISORDER);
+		return true; /* a request line may be in it */
+	}
+	if (!http_begin_call(conn, call))
+		return false;
+	http_unseen(conn, call, gap);
+	http_end_call(conn, call);
+	call->total = total;
+	return true;
+}
+
+/* The bytes of one call, with everything in task->call filled in. `seen`: they can be read. */
+static __always_inline int http_on_data(struct sock *sk, struct tcp_sock *tcp, struct http_conn *conn,
+					struct http_task *task, bool sends, bool seen)
+{
+	struct http_call *call = &task->call;
+	struct http_direction *direction = &conn->directions[call->direction & 1];
+
+	if (direction->parser.state == HTTP1_START || !conn->edge_id) {
+		struct socket_state *state = socket_state_of(sk);
+		if (state)
+			conn->edge_id = http_edge_of(sk, state, !sends);
+	}
+	if (!http_catch_up(conn, call, sockio_position(tcp, sends)))
+		return 0;
+	if (!http_begin_call(conn, call))
+		return 0;
+	if (!seen) {
+		http_unseen(conn, call, call->total);
+		call->total = 0;
+	}
+	for (u32 i = 0; i < SOCKIO_PUMPS; i++)
+		if (!http_pump(conn, call))
+			break;
+	http_end_call(conn, call);
+	if ((conn->flags & (HTTP_JOINING | HTTP_PROVEN)) == HTTP_JOINING && !direction->carried) {
+		/* It only began like HTTP. Forget it; an older one is looked at again. */
+		struct http_verdict *verdict =
+			bpf_sk_storage_get(&http_verdicts, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (verdict && (!conn->ignored_ns || ++verdict->looks >= HTTP_LOOKS))
+			verdict->left_alone = 1;
+		http_count(HTTP_NOT_HTTP, 1);
+		http_count(HTTP_CONNECTIONS, -1);
+		bpf_sk_storage_delete(&http_conns, sk);
+	}
+	return 0;
+}
+
+/* The end of what a client can read: by FIN (0), or by an error. */
+static __noinline int http_on_read_end(struct sock *sk, struct http_conn *conn, int result)
+{
+	struct http_end end = {};
+
+	if (conn->role != ROLE_CLIENT || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
+		return 0;
+	if (result == 0 && (sockio_shutdown(sk) & 1 /* RCV_SHUTDOWN */))
+		end.error = HTTP_ERROR_CLOSED;
+	else if (result == -ECONNRESET)
+		end.error = HTTP_ERROR_RESET;
+	else if (result == -ETIMEDOUT)
+		end.error = HTTP_ERROR_TIMED_OUT;
+	else
+		return 0;
+	end.now_ns = bpf_ktime_get_ns();
+	http_end_all(conn, &end);
+	return 0;
+}
+
+static __always_inline bool http_is_tcp(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP &&
+	       (sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6);
+}
+
+#include "sockio_programs.h"
+
+/*
+ * The end of a connection. Two programs, since the kernel runs none inside itself (see tcp_state); to end twice
+ * does no harm.
+ */
+static __always_inline int http_on_close(struct sock *sk, int after)
+{
+	struct socket_state *state;
+	struct tcp_sock *tcp;
+	struct http_conn *conn;
+	struct http_end end = {.error = HTTP_ERROR_CLOSED};
+	u8 shutdown;
+
+	if (sk->sk_protocol != IPPROTO_TCP || (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK))
+		return 0;
+	conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
+	if (!conn || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
+		return 0;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!tcp)
+		return 0;
+	shutdown = sockio_shutdown(sk);
+	if (conn->role == ROLE_CLIENT) {
+		bool unread = sockio_unread(sk, tcp);
+
+		/* The process may still read what arrived; it is told the end when it has (http_on_read_end). Only
+		 * close(), which says so by both bits before the state changes, throws unread bytes away. */
+		if (after == TCP_CLOSE ? unread && shutdown != 3 : unread || shutdown != 3)
+			return 0;
+	}
+	if (after == TCP_CLOSE) {
+		int error = sk->sk_err;
+
+		if (error == ETIMEDOUT)
+			end.error = HTTP_ERROR_TIMED_OUT;
+		else if (error == ECONNRESET || error == EPIPE)
+			end.error = HTTP_ERROR_RESET;
+	}
+	if (!conn->edge_id) {
+		state = socket_state_of(sk);
+		if (state)
+			conn->edge_id = edge_of(sk, state);
+	}
+	end.now_ns = bpf_ktime_get_ns();
+	http_end_all(conn, &end);
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(http_state, struct sock *sk, int before, int after)
+{
+	return http_on_close(sk, after);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(http_state_nested, struct sock *sk, int before, int after)
+{
+	return http_on_close(sk, after);
+}
+
+/*
+ * The walk over connections, at collection: how many requests are in flight, and which wait for too long.
+ */
+const volatile u64 http_idle_ns = 60000000000ULL;
+
+SEC("iter/bpf_sk_storage_map")
+int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct http_conn *conn = ctx->value;
+	struct http_end end = {.error = HTTP_ERROR_IDLE};
+	u64 last;
+	int active = 0;
+
+	if (!ctx->sk || !conn || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
+		return 0;
+	conn = bpf_sk_storage_get(&http_conns, ctx->sk, 0, 0);
+	if (!conn)
+		return 0;
+	for (u32 i = 0; i < HTTP_PIPELINE; i++) {
+		struct http_exchange *exchange = http_exchange_of(conn, i);
+		struct http_active_key key = {.edge_id = conn->edge_id, .method = exchange->method};
+		u64 *count, one = 1;
+
+		if ((exchange->flags & (EXCHANGE_KNOWN | EXCHANGE_RESPONSE_DONE)) != EXCHANGE_KNOWN)
+			continue;
+		active++;
+		count = bpf_map_lookup_elem(&http_active, &key);
+		if (count)
+			ATOMIC_ADD(*count, 1);
+		else if (bpf_map_update_elem(&http_active, &key, &one, BPF_ANY))
+			http_count(HTTP_LOST_MAP_FULL, 1);
+	}
+	if (!active)
+		return 0;
+	last = conn->directions[0].last_ns;
+	if (conn->directions[1].last_ns > last)
+		last = conn->directions[1].last_ns;
+	end.now_ns = bpf_ktime_get_ns();
+	if (end.now_ns > last && end.now_ns - last > http_idle_ns)
+		http_end_all(conn, &end);
+	return 0;
+}

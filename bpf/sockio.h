@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * sockio: shows a protocol all bytes that a process sends and receives on a TCP socket, in order, as pieces of
+ * user memory. Where the bytes are is found out by one of three providers:
+ *
+ *   sock_*_length  the tracepoints sock_send_length and sock_recv_length (Linux 6.3) give socket and length, the
+ *		    registers of the system call say where the buffers are, sys_enter notes when a send began
+ *   fentry	    entry and exit of tcp_sendmsg and tcp_recvmsg, with the kernel's own iterator over the buffers
+ *   kprobe	    the same by kprobe and kretprobe
+ *
+ * The includer defines `sockio_on_data`; the providers' programs are in sockio_programs.h. A protocol is handed
+ * `struct http_call` (http1_conn.h): the pieces, the direction, when the call began and ended.
+ */
+#pragma once
+
+#include "kernel_types.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#define MSG_OOB 0x1
+#define MSG_PEEK 0x2
+#define MSG_TRUNC 0x20
+#define MSG_DONTWAIT 0x40
+#define MSG_ERRQUEUE 0x2000
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+/* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
+struct pt_regs___x86 {
+	unsigned long di, si, dx, r10, orig_ax, cs;
+};
+struct pt_regs___arm64 {
+	u64 regs[31];
+	u64 pstate;
+	u64 orig_x0;
+	s32 syscallno;
+};
+struct sock___sockio {
+	u8 sk_shutdown;
+	u8 sk_kern_sock : 1;
+};
+struct tcp_sock___sockio {
+	u32 copied_seq;
+	u32 write_seq;
+	u32 rcv_nxt;
+};
+#pragma clang attribute pop
+
+/* How a system call says where its buffers are. */
+enum sockio_shape {
+	SHAPE_NONE,    /* not at all, or only the kernel sees them */
+	SHAPE_BUFFER,  /* (fd, buffer, length) */
+	SHAPE_VECTOR,  /* (fd, iovecs, count) */
+	SHAPE_MESSAGE, /* (fd, msghdr) */
+	SHAPE_MESSAGES, /* (fd, mmsghdrs, count) */
+};
+#define SHAPE_SENDS 16	  /* or'ed to a shape */
+#define SHAPE_NETWORK 32  /* for sockets only */
+
+static __always_inline bool sockio_is_x86(void)
+{
+	return bpf_core_field_exists(((struct pt_regs___x86 *)0)->orig_ax);
+}
+
+/* arch/x86/entry/syscalls/syscall_64.tbl */
+static __always_inline u32 sockio_shape_x86(long number)
+{
+	switch (number) {
+	case 0: /* read */
+		return SHAPE_BUFFER;
+	case 1: /* write */
+		return SHAPE_BUFFER | SHAPE_SENDS;
+	case 19: /* readv */
+		return SHAPE_VECTOR;
+	case 20: /* writev */
+		return SHAPE_VECTOR | SHAPE_SENDS;
+	case 40: /* sendfile */
+	case 275: /* splice */
+		return SHAPE_NONE | SHAPE_SENDS;
+	case 44: /* sendto */
+		return SHAPE_BUFFER | SHAPE_SENDS | SHAPE_NETWORK;
+	case 45: /* recvfrom */
+		return SHAPE_BUFFER | SHAPE_NETWORK;
+	case 46: /* sendmsg */
+		return SHAPE_MESSAGE | SHAPE_SENDS | SHAPE_NETWORK;
+	case 47: /* recvmsg */
+		return SHAPE_MESSAGE | SHAPE_NETWORK;
+	case 299: /* recvmmsg */
+		return SHAPE_MESSAGES | SHAPE_NETWORK;
+	case 307: /* sendmmsg */
+		return SHAPE_MESSAGES | SHAPE_SENDS | SHAPE_NETWORK;
+	}
+	return SHAPE_NONE;
+}
+
+/* include/uapi/asm-generic/unistd.h */
+static __always_inline u32 sockio_shape_arm64(long number)
+{
+	switch (number) {
+	case 63: /* read */
+		return SHAPE_BUFFER;
+	case 64: /* write */
+		return SHAPE_BUFFER | SHAPE_SENDS;
+	case 65: /* readv */
+		return SHAPE_VECTOR;
+	case 66: /* writev */
+		return SHAPE_VECTOR | SHAPE_SENDS;
+	case 71: /* sendfile */
+	case 76: /* splice */
+		return SHAPE_NONE | SHAPE_SENDS;
+	case 206: /* sendto */
+		return SHAPE_BUFFER | SHAPE_SENDS | SHAPE_NETWORK;
+	case 207: /* recvfrom */
+		return SHAPE_BUFFER | SHAPE_NETWORK;
+	case 211: /* sendmsg */
+		return SHAPE_MESSAGE | SHAPE_SENDS | SHAPE_NETWORK;
+	case 212: /* recvmsg */
+		return SHAPE_MESSAGE | SHAPE_NETWORK;
+	case 243: /* recvmmsg */
+		return SHAPE_MESSAGES | SHAPE_NETWORK;
+	case 269: /* sendmmsg */
+		return SHAPE_MESSAGES | SHAPE_SENDS | SHAPE_NETWORK;
+	}
+	return SHAPE_NONE;
+}
+
+static __always_inline u32 sockio_shape(long number)
+{
+	return sockio_is_x86() ? sockio_shape_x86(number) : sockio_shape_arm64(number);
+}
+
+/* Number and arguments of the system call that a task is in. */
+struct sockio_syscall {
+	long number; /* -1: none, or a 32-bit one, whose numbers and structures differ */
+	u64 buffer;
+	u64 length;
+};
+
+static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct sockio_syscall *call)
+{
+	if (sockio_is_x86()) {
+		struct pt_regs___x86 *x86 = (void *)regs;
+
+		call->number = x86->cs == 0x23 /* __USER32_CS */ ? -1 : (long)x86->orig_ax;
+		call->buffer = x86->si;
+		call->length = x86->dx;
+	} else {
+		struct pt_regs___arm64 *arm64 = (void *)regs;
+
+		call->number = arm64->pstate & 0x10 /* PSR_MODE32_BIT */ ? -1 : arm64->syscallno;
+		call->buffer = arm64->regs[1];
+		call->length = arm64->regs[2];
+	}
+}
+
+/* struct user_msghdr */
+struct sockio_message {
+	u64 name;
+	u64 name_length;
+	u64 iov;
+	u64 iov_count;
+};
+#define SOCKIO_MMSGHDR 64 /* sizeof(struct mmsghdr) */
+
+#define SOCKIO_PUMPS 512 /* steps of one call at most; what is beyond is counted as lost */
+
+/* Sequence number behind the last byte that the process has sent, or received. */
+static __always_inline u32 sockio_position(struct tcp_sock *tcp, bool sends)
+{
+	struct tcp_sock___sockio *fields = (void *)tcp;
+
+	return sends ? fields->write_seq : fields->copied_seq;
+}
+
+static __always_inline u8 sockio_shutdown(struct sock *sk)
+{
+	return ((struct sock___sockio *)sk)->sk_shutdown;
+}
+
+/* Bytes that arrived and that the process has not taken yet. A FIN is not one. */
+static __always_inline bool sockio_unread(struct sock *sk, struct tcp_sock *tcp)
+{
+	struct tcp_sock___sockio *fields = (void *)tcp;
+	u32 unread = fields->rcv_nxt - fields->copied_seq;
+
+	return unread > ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? 1 : 0);
+}

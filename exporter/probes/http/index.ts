@@ -1,0 +1,159 @@
+// The HTTP probe: loads bpf/http.bpf.c with the hooks that this kernel allows, and gives the collector its source.
+// It needs the edge table, which the TCP probe makes, in the same loader.
+import type { Config } from '../../config/schema.ts';
+import type { EdgeTable } from '../../kernel/edge_table.ts';
+import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
+import { RingBuffer } from '../../kernel/native.ts';
+import type { VariableValue } from '../../kernel/object.ts';
+import type { SpanSink } from '../../telemetry/spans/types.ts';
+import type { SeriesStore } from '../../telemetry/store.ts';
+import type { EdgeDirectory } from '../edges.ts';
+import { createEventReader } from './events.ts';
+import { Paths } from './paths.ts';
+import { Records } from './records.ts';
+import { needsExactPaths, RouteBook } from './routes.ts';
+import { HttpSource } from './source.ts';
+
+type HttpConfig = Config['probes']['http'];
+
+/** Ways to see payload, in order of preference; `provider` of the configuration names them. */
+const PAYLOAD: readonly (Alternative & { readonly provider: HttpConfig['provider'] })[] = [
+  {
+    provider: 'tracepoint',
+    program: ['sockio_sent', 'sockio_received', 'sockio_sys_enter'],
+    needs: ['tracepoint:sock_send_length', 'tracepoint:sock_recv_length'],
+  },
+];
+
+function programs(provider: HttpConfig['provider']): Purpose[] {
+  const payload = PAYLOAD.filter((alternative) => provider === 'auto' || alternative.provider === provider);
+  return [
+    { purpose: 'payload', alternatives: payload },
+    { purpose: 'end of connections', alternatives: [{ program: ['http_state', 'http_state_nested'] }] },
+    {
+      purpose: 'requests in flight',
+      alternatives: [
+        {
+          program: 'http_walk',
+          attach: (program, object) => program.attachIterator({ map: object.map('http_conns') }),
+        },
+      ],
+    },
+  ];
+}
+
+export interface HttpProbeOptions {
+  readonly loader: BpfLoader;
+  readonly config: Pick<Config, 'detail'> & {
+    readonly probes: { readonly http: HttpConfig };
+    readonly identity: Pick<Config['identity'], 'zones'>;
+  };
+  /** Of the TCP probe, whose object must be loaded by the same loader. */
+  readonly table: EdgeTable;
+  readonly directory: EdgeDirectory;
+  /** What the TCP object was told of owners: `agent_tgid`, `cgroup_subsystem`. */
+  readonly rodata: Readonly<Record<string, VariableValue>>;
+  readonly store: SeriesStore;
+  /** Takes sampled requests; left out, nothing is sampled. */
+  readonly spans?: SpanSink | undefined;
+  /** Processors that share counters in the kernel; more spread the load over more memory. */
+  readonly shards?: number;
+}
+
+/** The running probe. */
+export interface HttpProbe {
+  readonly loaded: LoadedProbe;
+  readonly source: HttpSource;
+  /** Takes in what waits in the ring buffer, without waiting for the event loop. */
+  drain(): void;
+  /** Detaches everything. Idempotent. */
+  close(): void;
+}
+
+/** The bucket bounds as the kernel wants them: `const volatile u64 [24]`. */
+function boundsValue(seconds: readonly number[]): Uint8Array {
+  const bytes = Buffer.alloc(24 * 8);
+  for (const [i, bound] of seconds.entries()) bytes.writeBigUInt64LE(BigInt(Math.round(bound * 1e9)), 8 * i);
+  return bytes;
+}
+
+function rodata({
+  config,
+  store,
+  spans,
+  shards = 1,
+  rodata,
+}: HttpProbeOptions): Record<string, VariableValue> {
+  const { sampling, routes, idle_seconds } = config.probes.http;
+  const bounds = store.bounds('http.server.request.duration');
+  return {
+    ...rodata,
+    http_bounds_ns: boundsValue(bounds),
+    http_bounds: bounds.length,
+    http_idle_ns: BigInt(idle_seconds) * 1_000_000_000n,
+    http_shard_mask: 2 ** Math.floor(Math.log2(Math.max(1, shards))) - 1,
+    http_fold_identifiers: !needsExactPaths(routes.patterns),
+    http_spans: spans !== undefined,
+    http_sample_share: Math.min(0xffff_ffff, Math.round(sampling.ratio * 2 ** 32)),
+    http_sample_errors: sampling.errors,
+    http_sample_slow_ns: BigInt(Math.round(sampling.slow_millis * 1e6)),
+    http_spans_per_second: sampling.spans_per_second,
+  };
+}
+
+/**
+ * Loads and attaches the probe; requests are counted from here on.
+ * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
+ */
+export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
+  const { loader, config, store, table, directory } = options;
+  const { routes, provider } = config.probes.http;
+  const loaded = loader.load({
+    object: 'http',
+    programs: programs(provider),
+    rodata: rodata(options),
+    maxEntries: { http_routes: routes.max_paths },
+  });
+  const records = new Records(loaded.btf);
+  const book = new RouteBook({ patterns: routes.patterns, maxRoutes: routes.max_routes });
+  const paths = new Paths({
+    routes: loaded.map('http_routes'),
+    records,
+    book,
+    directory,
+    learn: () => directory.learn(table.read()),
+  });
+  const read = createEventReader(loaded.btf, { paths: (events) => paths.take(events), span: () => {} });
+  const ring = new RingBuffer(loaded.map('http_events'), read).unref();
+  const drain = () => {
+    for (let batch = ring.take(); batch !== undefined; batch = ring.take()) read(batch.buffer);
+  };
+  start(loaded, records);
+  const source = new HttpSource({
+    requests: loaded.map('http_requests'),
+    active: loaded.map('http_active'),
+    shared: loaded.map('http_shared'),
+    records,
+    paths,
+    directory,
+    store,
+    labels: { detail: config.probes.http.detail ?? config.detail, zones: config.identity.zones },
+    routes: () => book.size,
+    drain,
+    walk: () => void loaded.links.get('http_walk')?.read(),
+  });
+  const close = () => {
+    ring.close();
+    loaded.close();
+  };
+  return { loaded, source, drain, close };
+}
+
+/** From now on a connection is seen from its first byte. */
+function start(loaded: LoadedProbe, records: Records): void {
+  const shared = loaded.map('http_shared');
+  const key = Buffer.alloc(4);
+  const state = shared.lookup(key) ?? Buffer.alloc(records.shared.size);
+  state.writeBigUInt64LE(process.hrtime.bigint(), records.shared.started);
+  shared.update(key, state);
+}

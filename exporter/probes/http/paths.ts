@@ -1,0 +1,83 @@
+// Answers the kernel's question which route a path belongs to: path events come in, route numbers go into the map
+// `http_routes`. Called by the event reader, and by source.ts for what is counted under a path's hash.
+import type { BpfMap } from '../../kernel/native.ts';
+import type { EdgeDirectory, NamedEdge } from '../edges.ts';
+import type { Records } from './records.ts';
+import { REST, type RouteBook } from './routes.ts';
+
+/** `enum http_fixed_route`. */
+const ROUTE_REST = 1;
+const ROUTE_FIRST = 2;
+
+/** A path seen for the first time on an edge (`struct http_path_event`). */
+export interface PathEvent {
+  readonly edgeId: number;
+  readonly pathHash: bigint;
+  readonly path: string;
+  readonly cut: boolean;
+}
+
+export interface PathsOptions {
+  readonly routes: BpfMap;
+  readonly records: Records;
+  readonly book: RouteBook;
+  readonly directory: Pick<EdgeDirectory, 'name'>;
+  /** Takes in edges that are newer than the last collection. */
+  readonly learn: () => void;
+}
+
+/** Events whose edge has no name yet, at most; one beyond this is answered without its server's name. */
+const MAX_WAITING = 1024;
+
+export class Paths {
+  readonly #options: PathsOptions;
+  #waiting: PathEvent[] = [];
+  /** Events taken in, for tests and the agent's own metrics. */
+  received = 0;
+
+  constructor(options: PathsOptions) {
+    this.#options = options;
+  }
+
+  /** Takes in a batch of events and answers those whose edge is known. */
+  take(events: readonly PathEvent[]): void {
+    this.received += events.length;
+    this.#waiting.push(...events);
+    this.answer();
+  }
+
+  /** Answers what waits for the name of its edge. `final`: with or without. */
+  answer(final = false): void {
+    const { directory, learn } = this.#options;
+    if (this.#waiting.some((event) => directory.name(event.edgeId) === undefined)) learn();
+    const still: PathEvent[] = [];
+    for (const [i, event] of this.#waiting.entries()) {
+      const named = directory.name(event.edgeId);
+      if (named === undefined && !final && this.#waiting.length - i <= MAX_WAITING) still.push(event);
+      else this.#answerOne(event, named);
+    }
+    this.#waiting = still;
+  }
+
+  #answerOne(event: PathEvent, named: NamedEdge | undefined): void {
+    const { routes, records, book } = this.#options;
+    const { name = '', namespace = '' } = named?.server ?? {};
+    const route = book.route({ name, key: `${namespace}/${name}` }, event.path, event.cut);
+    const value = Buffer.alloc(4);
+    value.writeUInt32LE(route === REST ? ROUTE_REST : book.number(route, ROUTE_FIRST));
+    routes.update(records.encodeRouteKey(event.edgeId, event.pathHash), value);
+  }
+
+  /** The name of a route number. */
+  routeName(number: number): string {
+    return number === ROUTE_REST ? REST : (this.#options.book.name(number, ROUTE_FIRST) ?? REST);
+  }
+
+  /** The route of a path by its hash, if the kernel knows it by now. */
+  resolve(edgeId: number, pathHash: bigint): string | undefined {
+    const { routes, records } = this.#options;
+    const value = routes.lookup(records.encodeRouteKey(edgeId, pathHash));
+    const number = value?.readUInt32LE(0) ?? 0;
+    return number === 0 ? undefined : this.routeName(number);
+  }
+}

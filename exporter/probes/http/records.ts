@@ -1,0 +1,159 @@
+// Reads the HTTP probe's map elements and events: offsets come from the object's own BTF (bpf/http_records.h), names
+// of numbers from its enumerations. Used by everything else in this folder.
+import type { Btf } from '../../kernel/btf.ts';
+
+/** `struct http_key`. */
+export interface RequestKey {
+  readonly edgeId: number;
+  readonly route: number;
+  /** Only while the route is not known; 0 else. */
+  readonly pathHash: bigint;
+  /** 0: no answer. */
+  readonly status: number;
+  readonly method: string;
+  /** '1.0' or '1.1'. */
+  readonly version: string;
+  /** Why there was no complete answer; '' where there was one. */
+  readonly error: string;
+}
+
+/** Values of `error.type`, by the kernel's names. */
+const ERRORS: Readonly<Record<string, string>> = {
+  NO_ERROR: '',
+  ERROR_CLOSED: 'connection_closed',
+  ERROR_RESET: 'connection_reset',
+  ERROR_TIMED_OUT: 'connection_timed_out',
+  ERROR_INCOMPLETE: 'response_incomplete',
+  ERROR_IDLE: 'no_response',
+};
+
+export const REASONS = ['none', 'error', 'slow', 'parent', 'share'] as const;
+
+/** A 64-bit count, exact up to 2^53. */
+export function readCount(values: Buffer, at: number): number {
+  return values.readUInt32LE(at) + values.readUInt32LE(at + 4) * 0x1_0000_0000;
+}
+
+/** Names of an enumeration's values in order, without its prefix; the last one, which counts them, left out. */
+function names(btf: Btf, type: string, prefix: string): string[] {
+  const found = btf.find(type, 'enum');
+  if (found === undefined) throw new Error(`the HTTP object has no enum ${type}`);
+  return found.values.map(({ name }) => name.replace(prefix, ''));
+}
+
+/** Where things stand in the records of one loaded object. */
+export class Records {
+  readonly key: {
+    size: number;
+    edge: number;
+    route: number;
+    hash: number;
+    status: number;
+    method: number;
+    minor: number;
+    error: number;
+  };
+  readonly totals: {
+    size: number;
+    duration: number;
+    durations: number;
+    firstByte: number;
+    firstBytes: number;
+    requestBytes: number;
+    requestSizes: number;
+    responseBytes: number;
+    responseSizes: number;
+    /** Elements of the size histograms. */
+    sizeBuckets: number;
+    /** Elements of the duration histograms, of which as many are used as there are bounds, and one more. */
+    durationBuckets: number;
+  };
+  readonly active: { edge: number; method: number };
+  readonly routeKey: { size: number; hash: number; edge: number };
+  readonly shared: { size: number; started: number; counters: number };
+  /** `enum http_counter` in lower case: `lost_malformed`, `connections`, ... */
+  readonly counters: readonly string[];
+  readonly #methods: readonly string[];
+  readonly #errors: readonly string[];
+
+  constructor(btf: Btf) {
+    const key = btf.layout('http_key');
+    this.key = {
+      size: key.size,
+      edge: key.offset('edge_id'),
+      route: key.offset('route'),
+      hash: key.offset('path_hash'),
+      status: key.offset('status'),
+      method: key.offset('method'),
+      minor: key.offset('minor'),
+      error: key.offset('error'),
+    };
+    const totals = btf.layout('http_totals');
+    this.totals = {
+      size: totals.size,
+      duration: totals.offset('duration_ns'),
+      durations: totals.offset('durations'),
+      firstByte: totals.offset('first_byte_ns'),
+      firstBytes: totals.offset('first_bytes'),
+      requestBytes: totals.offset('request_bytes'),
+      requestSizes: totals.offset('request_sizes'),
+      responseBytes: totals.offset('response_bytes'),
+      responseSizes: totals.offset('response_sizes'),
+      sizeBuckets: totals.field('request_sizes').size / 8,
+      durationBuckets: totals.field('durations').size / 8,
+    };
+    const active = btf.layout('http_active_key');
+    this.active = { edge: active.offset('edge_id'), method: active.offset('method') };
+    const routeKey = btf.layout('http_route_key');
+    this.routeKey = {
+      size: routeKey.size,
+      hash: routeKey.offset('path_hash'),
+      edge: routeKey.offset('edge_id'),
+    };
+    const shared = btf.layout('http_shared');
+    this.shared = {
+      size: shared.size,
+      started: shared.offset('started_ns'),
+      counters: shared.offset('counters'),
+    };
+    this.counters = names(btf, 'http_counter', 'HTTP_')
+      .slice(0, -1)
+      .map((name) => name.toLowerCase());
+    this.#methods = names(btf, 'http1_method', 'HTTP1_').map((name) =>
+      name.startsWith('METHOD_') ? '_OTHER' : name,
+    );
+    this.#errors = names(btf, 'http_error', 'HTTP_')
+      .slice(0, -1)
+      .map((name) => ERRORS[name] ?? name.toLowerCase());
+  }
+
+  method(number: number): string {
+    return this.#methods[number] ?? '_OTHER';
+  }
+
+  error(number: number): string {
+    return this.#errors[number] ?? 'unknown';
+  }
+
+  /** The key that starts at byte `at`. */
+  decodeKey(keys: Buffer, at: number): RequestKey {
+    const { key } = this;
+    return {
+      edgeId: keys.readUInt32LE(at + key.edge),
+      route: keys.readUInt32LE(at + key.route),
+      pathHash: keys.readBigUInt64LE(at + key.hash),
+      status: keys.readUInt16LE(at + key.status),
+      method: this.method(keys.readUInt8(at + key.method)),
+      version: keys.readUInt8(at + key.minor) === 0x30 ? '1.0' : '1.1',
+      error: this.error(keys.readUInt8(at + key.error)),
+    };
+  }
+
+  /** A key of the map of routes. */
+  encodeRouteKey(edgeId: number, pathHash: bigint): Buffer {
+    const key = Buffer.alloc(this.routeKey.size);
+    key.writeBigUInt64LE(pathHash, this.routeKey.hash);
+    key.writeUInt32LE(edgeId, this.routeKey.edge);
+    return key;
+  }
+}
