@@ -10,6 +10,7 @@ import {
   openObject,
   type ProgramDescription,
 } from '../../../exporter/kernel/native.ts';
+import { scaled } from '../../guests/scale.ts';
 import { callGetppid, cgroup2Mount, compile, compileTarget, Driven, runChild, u32, u64 } from './support.ts';
 
 const features = new KernelFeatures();
@@ -263,7 +264,7 @@ describe('iterators', () => {
     using object = openObject(path);
     object.load();
     const map = object.map('walked');
-    const count = 50_000;
+    const count = scaled(50_000);
     const keys = Buffer.alloc(count * 4);
     const values = Buffer.alloc(count * 8);
     for (let i = 0; i < count; i++) {

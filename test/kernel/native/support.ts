@@ -3,6 +3,7 @@ import { type ChildProcessWithoutNullStreams, execFileSync, spawn, spawnSync } f
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { patience } from '../../guests/scale.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -109,9 +110,9 @@ export function linkIds(programs: number[]): number[] {
     .map((l) => l.id);
 }
 
-/** Waits until `condition` holds; throws with `what` after a minute. The kernel frees programs a moment after the fd. */
+/** Waits until `condition` holds; throws with `what` after a minute, longer in a guest. The kernel frees programs a moment after the fd. */
 export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + patience(60_000);
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`timed out: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
