@@ -31,7 +31,10 @@ export interface UprobeOptions {
   readonly offset?: number | bigint;
   /** Function in the file's symbol table, `name` or `name@VERSION`. */
   readonly symbol?: string;
-  /** Only this process; default every one. */
+  /**
+   * Only this process; default every one. With `retprobe` older kernels (6.12, not 6.18) also call the program in other
+   * processes in which somebody else probes the same place: check the pid in the program where it matters.
+   */
   readonly pid?: number;
   readonly retprobe?: boolean;
   /** What `bpf_get_attach_cookie` gives. */

@@ -85,7 +85,7 @@ describe('hooks named in SEC()', () => {
       '--mount',
       'sh',
       '-c',
-      'mount -t tracefs none /sys/kernel/tracing && exec "$@"',
+      'mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing; exec "$@"',
       'sh',
     ];
     const result = runChild('tracepoint', { prefix: mount, args: [objectPath, names] });
@@ -138,22 +138,30 @@ describe('uprobes', () => {
     );
   };
 
-  test('by offset, by symbol, for one process and for all, at the return, each with its cookie', async () => {
+  test('by offset for one process and by symbol for all, each with its cookie', async () => {
     using object = load('knpt_uprobe');
     const program = object.program('knpt_uprobe');
-    const offset = fileOffset();
     const links: BpfLink[] = [
-      program.attachUprobe({ path, offset, pid: first.pid, cookie: 1 }),
+      program.attachUprobe({ path, offset: fileOffset(), pid: first.pid, cookie: 1 }),
       program.attachUprobe({ path, symbol: 'knpt_target', cookie: 2n ** 64n - 1n }),
-      program.attachUprobe({ path, offset: BigInt(offset), pid: second.pid, retprobe: true, cookie: 3 }),
     ];
     expect(links[0]?.info()?.type).toBe('perf_event');
     await first.call(300);
     await second.call(50);
-    expect(cookies(object)).toEqual({ 1: 300, '18446744073709551615': 350, 3: 50 });
+    expect(cookies(object)).toEqual({ 1: 300, '18446744073709551615': 350 });
     links[1]?.close();
     await first.call(7);
-    expect(cookies(object)).toEqual({ 1: 307, '18446744073709551615': 350, 3: 50 });
+    expect(cookies(object)).toEqual({ 1: 307, '18446744073709551615': 350 });
+  });
+
+  // alone: on 6.12 a return probe with a pid sees every process in which somebody else probes the same place
+  test('at the return, for one process', async () => {
+    using object = load('knpt_uprobe');
+    const target = { path, offset: BigInt(fileOffset()), pid: second.pid, retprobe: true, cookie: 3 };
+    object.program('knpt_uprobe').attachUprobe(target);
+    await first.call(300);
+    await second.call(50);
+    expect(cookies(object)).toEqual({ 3: 50 });
   });
 
   test('what cannot be attached says so', () => {
