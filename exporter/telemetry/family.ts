@@ -271,17 +271,17 @@ export class Family {
 
   /** Names the largest of `unnamed`, in free places and in those of clearly smaller ones; returns who has to fold. */
   private chooseNamed(unnamed: Handle[], room: number, points: Point[]): Handle[] {
-    const ghostRoom = Math.max(1, Math.floor(this.limits.seriesPerMetric * GHOST_SHARE)) - this.ghosts.size;
-    const candidates = largest(unnamed, room + Math.max(0, ghostRoom));
+    const ghostLimit = Math.max(1, Math.floor(this.limits.seriesPerMetric * GHOST_SHARE));
+    const candidates = largest(unnamed, room + ghostLimit);
     for (const handle of candidates.slice(0, room)) points.push(this.promote(handle));
-    this.replaceSmaller(candidates.slice(room), points);
+    this.replaceSmaller(candidates.slice(room), ghostLimit, points);
     if (this.additive) return unnamed.filter((handle) => !handle.named);
     return [...this.handles.values()].filter(
       (handle) => !handle.named && handle.role === 'series' && handle.born !== this.round,
     );
   }
 
-  private replaceSmaller(challengers: readonly Handle[], points: Point[]): void {
+  private replaceSmaller(challengers: readonly Handle[], ghostLimit: number, points: Point[]): void {
     if (challengers.length === 0) return;
     const named = [...this.handles.values()].filter((handle) => handle.named);
     const smallest = largest(named, challengers.length, -1);
@@ -289,6 +289,8 @@ export class Family {
       const holder = smallest[i];
       // Twice as large: names must not change hands at every collection.
       if (!holder || challenger.weight <= 2 * holder.weight) break;
+      // The holder becomes a ghost; a challenger that is one itself makes the place.
+      if (this.ghosts.size >= ghostLimit && !challenger.ghost) continue;
       const { point } = holder;
       this.demote(holder);
       const promoted = this.promote(challenger);

@@ -249,6 +249,7 @@ describe('content negotiation', () => {
     ['application/openmetrics-text;version=9.0.0', 'text'],
     ['application/openmetrics-text;version=1.0.0;q=0', 'text'],
     ['application/openmetrics-text;q=0.4,text/plain;q=0.5', 'text'],
+    ['text/plain, application/openmetrics-text', 'openmetrics'],
     ['text/plain;version=0.0.4;q=0.5, application/openmetrics-text; version="1.0.0"; q=0.75', 'openmetrics'],
     // What Prometheus 2.42 and 3.x send.
     [
