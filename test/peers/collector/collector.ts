@@ -15,7 +15,7 @@ const START_MILLIS = 20_000;
 
 function cacheDirectory(): string {
   const base =
-    process.env.KNP_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe');
+    process.env.KNPTEST_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe');
   return join(base, 'collector');
 }
 
