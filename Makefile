@@ -60,7 +60,7 @@ format: deps ## Rewrite the files as the formatter wants them
 bench: test-deps build ## Measure the agent's cost. One bench: make bench ARGS='--only iperf3 --json'
 	@scripts/as-root node test/load/run.ts $(ARGS)
 
-guests: test-deps build ## The kernel tests in other kernels under QEMU. KERNELS='6.1 7', KNP_GUEST_TESTS='test/kernel/tcp*'
+guests: test-deps build ## The kernel tests in other kernels under QEMU. KERNELS="6.1 7", KNPTEST_GUEST_TESTS=test/kernel/tcp
 	@node scripts/test.ts guests-full
 
 clean: ## Remove what was built

@@ -2,7 +2,7 @@
 import { defineConfig } from 'vitest/config';
 
 // The guests' processor is emulated: patience grows there as the work shrinks (test/guests/scale.ts).
-const scale = 1 / Number(process.env.KNP_SCALE ?? 1);
+const scale = 1 / Number(process.env.KNPTEST_SCALE ?? 1);
 
 // Kernel state is shared by the whole machine: one file at a time, each in a process of its own.
 const alone = { pool: 'forks', fileParallelism: false } as const;

@@ -1,13 +1,16 @@
 // The guests' part of the test command: the kernel tests on Debian's other kernels, and the refusal on one that is too
-// old. KERNELS and KNP_GUEST_TESTS choose what runs.
+// old. KERNELS and KNPTEST_GUEST_TESTS choose what runs.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { DOCTOR, hooksOf, readSupport, SUPPORTED } from './kernel_support.ts';
 import { RESULTS_FILE_VARIABLE, type Results } from './results.ts';
 import { runCommand } from './run_command.ts';
 
-/** Kernels on which everything must work, and one on which the agent must refuse. */
-const SUPPORTED = ['6.1', '6.12', '7'];
+const REPORTER = '--reporter=./scripts/vitest_results.ts';
+
+/** The agent must refuse it. */
 const TOO_OLD = '5.10';
 
 type Form = {
@@ -47,27 +50,43 @@ async function guests(form: Form): Promise<Results> {
 const guest = (args: readonly string[], env: Record<string, string> = {}): Promise<number> =>
   runCommand([process.execPath, 'test/guests/guest.ts', ...args], env);
 
+/** One boot: the kernel tests, then `doctor`, whose hooks must be those that the documentation shows. */
 async function kernelTests(series: string, form: Form, results: Results): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'knp-guests-'));
   const file = join(folder, 'results.json');
-  const tests = process.env.KNP_GUEST_TESTS?.split(/\s+/).filter(Boolean) ?? form.tests;
-  const command = `vitest run --project kernel --reporter=verbose --reporter=./scripts/vitest_results.ts ${tests.join(' ')}`;
+  const doctor = join(folder, 'doctor.json');
+  const tests = process.env.KNPTEST_GUEST_TESTS?.split(/\s+/).filter(Boolean) ?? form.tests;
+  const vitest = ['vitest', 'run', '--project', 'kernel', '--reporter=verbose', REPORTER, ...tests].join(' ');
+  const command = `${vitest}; code=$?; ${DOCTOR.join(' ')} >${doctor}; exit $code`;
   try {
     const options = ['--share', folder, '--limit', String(form.limitSeconds)];
     const code = await guest([...options, '--env', `${RESULTS_FILE_VARIABLE}=${file}`, series, command]);
-    if (!existsSync(file)) {
-      results.failed.push(`kernel ${series}: no results, exit code ${code}`);
-      return;
-    }
-    const inside = JSON.parse(readFileSync(file, 'utf8')) as Results;
-    if (inside.passed === 0) results.failed.push(`kernel ${series}: no test passed`);
-    results.passed += inside.passed;
-    results.failed.push(...inside.failed.map((name) => `kernel ${series}: ${name}`));
-    results.skipped.push(
-      ...inside.skipped.map(({ name, reason }) => ({ name: `kernel ${series}: ${name}`, reason })),
-    );
+    if (existsSync(file)) addResults(`kernel ${series}`, readFileSync(file, 'utf8'), results);
+    else results.failed.push(`kernel ${series}: no results, exit code ${code}`);
+    checkHooks(series, existsSync(doctor) ? readFileSync(doctor, 'utf8') : '', results);
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function addResults(where: string, text: string, results: Results): void {
+  const inside = JSON.parse(text) as Results;
+  if (inside.passed === 0) results.failed.push(`${where}: no test passed`);
+  results.passed += inside.passed;
+  results.failed.push(...inside.failed.map((name) => `${where}: ${name}`));
+  results.skipped.push(...inside.skipped.map(({ name, reason }) => ({ name: `${where}: ${name}`, reason })));
+}
+
+function checkHooks(series: string, diagnosis: string, results: Results): void {
+  const name = `kernel ${series}: the hooks in use are those of docs/kernel-support.md`;
+  try {
+    if (!isDeepStrictEqual(hooksOf(diagnosis), readSupport()[series])) {
+      throw new Error('they are others; node scripts/kernel_support.ts writes them down');
+    }
+    results.passed++;
+  } catch (error) {
+    console.log(`${name}: ${(error as Error).message}\n${diagnosis}`);
+    results.failed.push(name);
   }
 }
 

@@ -10,7 +10,7 @@ export type Results = {
 export type StageResults = Results & { stage: string; seconds: number };
 
 /** Names the file that the vitest reporter writes. */
-export const RESULTS_FILE_VARIABLE = 'KNP_TEST_RESULTS';
+export const RESULTS_FILE_VARIABLE = 'KNPTEST_RESULTS';
 
 /** The text that ends a run: one line per skipped and failed check, stages with times, then the totals. */
 export function summary(stages: readonly StageResults[]): string {

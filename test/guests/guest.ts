@@ -15,7 +15,7 @@ present folder. The guest sees this machine's files; what it writes is lost, but
 Output comes through as it is written; the exit code is the command's.
 
   --share FOLDER   the guest may write here (may be repeated)
-  --env NAME=VALUE set for the command (may be repeated); PATH, HOME, CI and KNP_* are passed on as they are
+  --env NAME=VALUE set for the command (may be repeated); PATH, CI, LANG, KNP_* and KNPTEST_* are passed on as they are
   --memory MIB     default 4096
   --cpus N         default 2
   --limit SECONDS  the guest is stopped after this time; default 900
@@ -24,11 +24,13 @@ Output comes through as it is written; the exit code is the command's.
   --fetch          only make sure that the cache has the kernel, and say which
   --help           this text
 
-Kernels are kept in ${cacheFolder()} ($KNP_CACHE changes that).
-In the guest KNP_GUEST is SERIES and KNP_SCALE the share of the work that tests should do there (see scale.ts).
+Kernels are kept in ${cacheFolder()} ($KNPTEST_CACHE changes that).
+In the guest KNPTEST_GUEST is SERIES and KNPTEST_SCALE the share of the work that tests should do there (see scale.ts).
 Exit code 125: the guest could not be started or gave no answer.
 Needs (Debian's names): qemu-system-x86 busybox-static kmod xz-utils zstd debian-archive-keyring
 `;
+
+// What steers tests is named KNPTEST_*: the agent takes KNP_* for settings and refuses those that it does not know.
 
 /** Emulation makes JavaScript and the kernel 10 to 30 times slower: tests do this share of the work. */
 const SCALE = { tcg: 0.05, kvm: 0.5 } as const;
@@ -96,13 +98,15 @@ const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The bash script that sets the environment and runs the command in the folder where we are. */
 function script(options: Options): string {
-  const passed = Object.entries(process.env).filter(([name]) => /^(PATH|CI|LANG|KNP_.*)$/.test(name));
+  const passed = Object.entries(process.env).filter(([name]) =>
+    /^(PATH|CI|LANG|KNP_.*|KNPTEST_.*)$/.test(name),
+  );
   const settings: [string, string][] = [
     ['HOME', '/root'],
     ['TERM', 'dumb'],
     ...passed.map(([name, value]): [string, string] => [name, value ?? '']),
-    ['KNP_SCALE', process.env.KNP_SCALE ?? String(SCALE[options.accel])],
-    ['KNP_GUEST', options.series],
+    ['KNPTEST_SCALE', process.env.KNPTEST_SCALE ?? String(SCALE[options.accel])],
+    ['KNPTEST_GUEST', options.series],
     ...options.env.map((setting): [string, string] => {
       const [name, ...value] = setting.split('=');
       return [name as string, value.join('=')];

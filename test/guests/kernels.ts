@@ -32,10 +32,11 @@ export type Kernel = {
   modules: string;
 };
 
-/** Where kernels are kept: $KNP_CACHE, else $XDG_CACHE_HOME/kubenetprobe, else ~/.cache/kubenetprobe. */
+/** Where kernels are kept: $KNPTEST_CACHE, else $XDG_CACHE_HOME/kubenetprobe, else ~/.cache/kubenetprobe. */
 export function cacheFolder(): string {
   const base =
-    process.env.KNP_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe');
+    process.env.KNPTEST_CACHE ??
+    join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe');
   return join(base, 'guests');
 }
 
@@ -193,9 +194,9 @@ class PrivateApt {
   }
 }
 
-/** The host's own Debian mirror where it has one; elsewhere (Ubuntu) Debian's public one, or $KNP_DEBIAN_MIRROR. */
+/** The host's own Debian mirror where it has one; elsewhere (Ubuntu) Debian's public one, or $KNPTEST_DEBIAN_MIRROR. */
 function debianMirrors(): { main: string; security: string } {
-  const own = process.env.KNP_DEBIAN_MIRROR;
+  const own = process.env.KNPTEST_DEBIAN_MIRROR;
   if (own !== undefined) return { main: own, security: own.replace(/debian\/?$/, 'debian-security') };
   let uris: string[] = [];
   if (/^ID=debian$/m.test(readFileSync('/etc/os-release', 'utf8'))) {
