@@ -31,7 +31,7 @@ export async function runAgent(config: Config): Promise<void> {
   } finally {
     await agent.stop();
     log.logger.info({}, 'stopped');
-    log.flush();
+    await log.flush();
     signals.close();
   }
 }

@@ -26,12 +26,14 @@ export function prettyLine(json: string): string {
   return `${parts.join(' ')}\n`;
 }
 
+const FLUSH_MILLIS = 1000;
+
 export interface Log {
   logger: Logger;
   /** Lines lost because nobody read them. */
   lost(): number;
-  /** Writes out what is buffered; before the process ends. */
-  flush(): void;
+  /** Resolves when what is buffered is written out, at the latest after a second. Before the process ends. */
+  flush(): Promise<void>;
 }
 
 /** Logs to `fd` (standard error). */
@@ -61,11 +63,11 @@ export function createLog(settings: Config['log'], fd = 2, isTerminal = process.
     logger,
     lost: () => lost,
     flush() {
-      try {
-        sink.flushSync();
-      } catch {
-        // Not open yet, or closed: there is nowhere to write to.
-      }
+      const { promise, resolve } = Promise.withResolvers<void>();
+      sink.flush(() => resolve());
+      // A reader that does not read must not keep the process from ending.
+      setTimeout(resolve, FLUSH_MILLIS).unref();
+      return promise;
     },
   };
 }

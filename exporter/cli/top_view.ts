@@ -117,7 +117,7 @@ export function renderScreen(state: TopState, columns: number, rows: number): st
   const [header = '', ...body] = renderTable(COLUMNS, state.rows.slice(0, room), columns);
   const hidden = state.rows.length - body.length;
   const keys = 'q quit  b bytes  c connections  r retransmits  t rtt';
-  const footer = hidden > 0 ? `${keys}  (${hidden} more)` : keys;
+  const footer = hidden > 0 ? `${hidden} more  ${keys}` : keys;
   const empty = Array.from({ length: Math.max(0, room - body.length) }, () => '');
   const lines = [
     padded(headline(state), columns),

@@ -2,12 +2,13 @@
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
-import { BIN, run, start } from './cli_process.ts';
+import { BIN, killLeftovers, run, start } from './cli_process.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'knp-cli-'));
 chmodSync(folder, 0o755);
+afterEach(killLeftovers);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function file(name: string, text: string): string {

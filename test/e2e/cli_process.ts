@@ -1,11 +1,13 @@
 // Runs bin/kubenetprobe for the tests, as a person or a service would: as root, as nobody, without a capability, on a
 // terminal.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const BIN = `${ROOT}bin/kubenetprobe`;
@@ -32,6 +34,17 @@ export function cleanEnvironment(extra: Record<string, string> = {}): NodeJS.Pro
   return { ...Object.fromEntries(kept), ...extra };
 }
 
+const children = new Set<ChildProcess>();
+
+/** Ends what a failed test left running; for `afterEach`. */
+export function killLeftovers(): void {
+  for (const child of children) child.kill('SIGKILL');
+  children.clear();
+}
+
+/** Longer than anything takes on a busy machine; only a hang lasts so long. */
+const HANG_MILLIS = 60_000;
+
 export interface Running {
   child: ChildProcess;
   /** So far. */
@@ -46,6 +59,8 @@ export interface Running {
 export function start(command: readonly string[], { env = {}, cwd = ROOT }: RunOptions = {}): Running {
   const [program = '', ...args] = command;
   const child = spawn(program, args, { cwd, env: cleanEnvironment(env), stdio: 'pipe' });
+  children.add(child);
+  child.once('close', () => children.delete(child));
   const output = { stdout: '', stderr: '' };
   const listeners = new Set<() => void>();
   for (const name of ['stdout', 'stderr'] as const) {
@@ -57,17 +72,21 @@ export function start(command: readonly string[], { env = {}, cwd = ROOT }: RunO
   const ended = once(child, 'close').then(([code]): Outcome => ({ code: code as number | null, ...output }));
   const until: Running['until'] = (stream, pattern) =>
     new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined;
       const look = () => {
         const match = pattern.exec(output[stream]);
         if (match === null) return;
         listeners.delete(look);
+        clearTimeout(timer);
         resolve(match);
       };
+      const fail = (what: string) =>
+        reject(new Error(`${what} without ${pattern}:\n${output.stdout}\n${output.stderr}`));
+      timer = setTimeout(() => fail('nothing more came'), HANG_MILLIS);
+      timer.unref();
       listeners.add(look);
       look();
-      void ended.then(({ code }) =>
-        reject(new Error(`ended with ${code} without ${pattern}:\n${output.stdout}\n${output.stderr}`)),
-      );
+      void ended.then(({ code }) => fail(`ended with ${code}`));
     });
   return { child, output, ended, until };
 }
@@ -100,4 +119,28 @@ export async function serve(
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return { server, origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+/** Ids of the BPF programs that a process holds open. */
+export function programsOf(pid: number): number[] {
+  const folder = `/proc/${pid}/fdinfo`;
+  const ids = readdirSync(folder).map((fd) => {
+    // A descriptor may close between the two looks.
+    const text = existsSync(`${folder}/${fd}`) ? readFileSync(`${folder}/${fd}`, 'utf8') : '';
+    return Number(/^prog_id:\s*(\d+)$/m.exec(text)?.[1] ?? 0);
+  });
+  return [...new Set(ids)].filter((id) => id > 0);
+}
+
+/** Ids of all BPF programs, as bpftool sees them. */
+export function programsInKernel(): number[] {
+  const json = execFileSync('bpftool', ['prog', 'show', '-j'], { encoding: 'utf8', maxBuffer: 1 << 26 });
+  return (JSON.parse(json) as { id: number }[]).map(({ id }) => id);
+}
+
+/** Programs are freed a moment after their process let them go; this waits for it and fails when it does not come. */
+export async function expectGone(ids: readonly number[]): Promise<void> {
+  const left = () => programsInKernel().filter((id) => ids.includes(id));
+  for (let i = 0; i < 100 && left().length > 0; i++) await sleep(100);
+  expect(left()).toEqual([]);
 }
