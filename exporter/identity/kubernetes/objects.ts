@@ -15,7 +15,7 @@ export interface Pod {
   readonly name: string;
   readonly node: string;
   readonly controller: Controller;
-  /** Names of the controller's pods begin with this; '' for pods without a generated name. */
+  /** Names of the controller's pods begin with this; '' for pods that are named otherwise. */
   readonly prefix: string;
   readonly hostNetwork: boolean;
   /** Canonical addresses; none once the pod has finished. */
@@ -161,6 +161,14 @@ function controllerOf(meta: Metadata, spec: Json): Controller {
   return { name, kind };
 }
 
+/** All controllers of pods name them `<own name>-<something>`. */
+function prefixOf(meta: Metadata): string {
+  const owners = array(meta.raw.ownerReferences).map(object);
+  const owner = owners.find((reference) => reference.controller === true) ?? owners[0];
+  const prefix = `${text(owner?.name)}-`;
+  return prefix !== '-' && meta.name.startsWith(prefix) ? prefix : '';
+}
+
 function stripHash(name: string, hash: string): string | undefined {
   return hash !== '' && name.endsWith(`-${hash}`) ? name.slice(0, -hash.length - 1) : undefined;
 }
@@ -200,7 +208,7 @@ export function projectPod(value: unknown): Pod | undefined {
     name: meta.name,
     node: text(spec.nodeName),
     controller: controllerOf(meta, spec),
-    prefix: text(meta.raw.generateName),
+    prefix: prefixOf(meta),
     hostNetwork: spec.hostNetwork === true,
     addresses: finished ? [] : addresses([...ips, status.podIP]),
     containers: containerIds(status),
