@@ -7,6 +7,7 @@ import { Btf } from '../../kernel/btf.ts';
 import { EdgeTable, type EdgeTableLayouts, type EdgeTableMaps } from '../../kernel/edge_table.ts';
 import type { BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
 import { type BpfLink, type BpfObject, kernelBtf } from '../../kernel/native.ts';
+import type { VariableValue } from '../../kernel/object.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import { EdgeDirectory } from '../edges.ts';
 import { TcpSource } from './source.ts';
@@ -62,6 +63,8 @@ export interface TcpProbe {
   readonly table: EdgeTable;
   readonly directory: EdgeDirectory;
   readonly source: TcpSource;
+  /** What the kernel side was told of owners; every object that includes owner.h wants the same. */
+  readonly ownerRodata: Readonly<Record<string, VariableValue>>;
   /** Detaches everything. Idempotent. */
   close(): void;
 }
@@ -113,13 +116,14 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
   const { loader, config, identity, self = process.pid } = options;
   const { edges, owners } = config.limits;
   let table: EdgeTable | undefined;
+  const ownerRodata = {
+    agent_tgid: config.identity.include_self ? 0 : self,
+    cgroup_subsystem: cgroupSubsystem(identity.cgroupMode),
+  };
   const loaded = loader.load({
     object: 'tcp',
     programs: PROGRAMS,
-    rodata: {
-      agent_tgid: config.identity.include_self ? 0 : self,
-      cgroup_subsystem: cgroupSubsystem(identity.cgroupMode),
-    },
+    rodata: ownerRodata,
     maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners },
     prepare: (object) => {
       table = edgeTable(object);
@@ -130,10 +134,14 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
   if (table === undefined) throw new Error('the loader did not prepare the TCP maps');
   iterator(loaded, 'find_listeners').read();
   iterator(loaded, 'find_sockets').read();
-  return assemble(loaded, table, options);
+  return { ...assemble(loaded, table, options), ownerRodata };
 }
 
-function assemble(loaded: LoadedProbe, table: EdgeTable, options: TcpProbeOptions): TcpProbe {
+function assemble(
+  loaded: LoadedProbe,
+  table: EdgeTable,
+  options: TcpProbeOptions,
+): Omit<TcpProbe, 'ownerRodata'> {
   const { config, identity, store } = options;
   const directory = new EdgeDirectory(table, identity);
   const unsubscribe = identity.onChange(({ ranges }) => ranges && setRanges(table, identity));
