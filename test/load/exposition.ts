@@ -72,19 +72,23 @@ async function longestHold(work: () => Promise<void>): Promise<{ wall: number; c
   let last = performance.now();
   let lastCpu = cpuNow();
   let running = true;
-  const turn = () => {
+  const measureTurn = () => {
     const now = performance.now();
     const cpu = cpuNow();
     longest.wall = Math.max(longest.wall, now - last);
     longest.cpu = Math.max(longest.cpu, cpu - lastCpu);
     last = now;
     lastCpu = cpu;
-    if (running) setImmediate(turn);
+  };
+  const turn = () => {
+    if (!running) return;
+    measureTurn();
+    setImmediate(turn);
   };
   setImmediate(turn);
   await work();
+  measureTurn();
   running = false;
-  turn();
   return longest;
 }
 
