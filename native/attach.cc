@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/if_link.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>

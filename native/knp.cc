@@ -55,7 +55,6 @@ void Env::FinishCleanupIfIdle() {
 
 LogCapture::LogCapture(bool debug) : debug_(debug), previous_(current_log) { current_log = this; }
 LogCapture::~LogCapture() { current_log = previous_; }
-LogCapture* LogCapture::current() { return current_log; }
 
 void LogCapture::Add(const char* data, size_t size) {
   size_t room = kLogHead - head_.size();

@@ -63,7 +63,6 @@ class Link final : public Handle {
   bpf_link* link = nullptr;
   int raw_fd = -1;
   bool tc = false;
-  bool tc_made_qdisc = false;
   bpf_tc_hook tc_hook{};
   bpf_tc_opts tc_opts{};
 };
@@ -138,7 +137,6 @@ class LogCapture {
   std::string text() const;
   void Add(const char* data, size_t size);
   bool debug() const { return debug_; }
-  static LogCapture* current();
 
  private:
   bool debug_;

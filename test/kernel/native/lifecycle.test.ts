@@ -123,13 +123,13 @@ describe('close', () => {
 });
 
 describe('a process that ends', () => {
-  for (const how of ['exit', 'throw', 'natural', 'close']) {
+  for (const how of ['exit', 'throw', 'callback', 'natural', 'close']) {
     test(`by ${how} leaves nothing`, async () => {
       const child = spawnChild('hold', path, how);
       const exit = once(child, 'exit');
       const [, program, link] = (await firstLine(child)).split(' ').map(Number) as [number, number, number];
       const [code, signal] = await exit;
-      expect([code, signal]).toEqual([how === 'throw' ? 1 : 0, null]);
+      expect([code, signal]).toEqual([how === 'throw' || how === 'callback' ? 1 : 0, null]);
       await until(() => !programIds('knpt_ring').includes(program), 'the program to be freed');
       expect(bpftool<{ id: number }[]>('link', 'show').some((l) => l.id === link)).toBe(false);
     });
