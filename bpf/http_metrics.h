@@ -25,6 +25,10 @@ const volatile u32 http_spans_per_second = 100;
 
 static const struct http_totals http_no_totals;
 
+/* Bring the events into BTF. */
+const struct http_path_event *const volatile http_path_event_type = NULL;
+const struct http_span_event *const volatile http_span_event_type = NULL;
+
 /* What was counted. Written by every program when a request ends, read in batches at collection. Userspace removes
  * elements of edges that are gone. When it is full, HTTP_LOST_MAP_FULL counts. Grows as needed. */
 struct {

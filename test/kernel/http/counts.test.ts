@@ -1,0 +1,92 @@
+// Counts are exact at full speed: what h2load and wrk say they did, what nginx's log says, and what the kernel counted
+// at both ends are the same numbers.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { scaled } from '../../guests/scale.ts';
+import { endAll, h2load, METHOD_STATUS, METHOD_STATUS_ROUTE, Nginx, Probe, run } from './harness.ts';
+
+/** Requests of each load. */
+const REQUESTS = scaled(200_000);
+
+const LOCATIONS = `
+  location / { return 200 "hello\\n"; }
+  location /missing { return 404; }
+  location /broken { return 503; }
+  location /moved { return 302 /; }
+`;
+
+let nginx: Nginx;
+let probe: Probe;
+
+beforeEach(async () => {
+  nginx = await Nginx.start(LOCATIONS);
+  probe = new Probe();
+});
+
+afterEach(async () => {
+  probe.close();
+  await endAll();
+  nginx.remove();
+});
+
+function logTable(): Record<string, number> {
+  const table: Record<string, number> = {};
+  for (const { method, status } of nginx.log())
+    table[`${method} ${status}`] = (table[`${method} ${status}`] ?? 0) + 1;
+  return table;
+}
+
+describe.each([1, 16, 256])('over %i connections', (connections) => {
+  it('counts every request at both ends, as h2load and nginx do', async () => {
+    const port = { server_port: nginx.port };
+    const done = await h2load(nginx.url('/hello/1'), REQUESTS, connections);
+    expect(done).toMatchObject({ '2xx': REQUESTS, done: REQUESTS });
+    await nginx.stop();
+    const expected = { 'GET 200': REQUESTS };
+    expect(logTable()).toEqual(expected);
+    expect(probe.table('server', port, METHOD_STATUS)).toEqual(expected);
+    expect(probe.table('client', port, METHOD_STATUS)).toEqual(expected);
+    const byRoute = { 'GET 200 /hello/{id}': REQUESTS };
+    expect(probe.table('server', port, METHOD_STATUS_ROUTE)).toEqual(byRoute);
+    expect(probe.table('client', port, METHOD_STATUS_ROUTE)).toEqual(byRoute);
+    expect(probe.lost()).toEqual({});
+  }, 600_000);
+});
+
+it('sends no message to userspace in the steady state', async () => {
+  await h2load(nginx.url('/hello/1'), 1000, 4);
+  probe.collect();
+  const before = probe.http.source.counters;
+  await h2load(nginx.url('/hello/2'), REQUESTS / 4, 16);
+  expect(probe.requests('server', { server_port: nginx.port })).toBe(1000 + REQUESTS / 4);
+  const after = probe.http.source.counters;
+  expect(after.span_events).toBe(before.span_events);
+  // other programs of this machine may ask for paths of their own
+  expect((after.path_events ?? 0) - (before.path_events ?? 0)).toBeLessThan(50);
+}, 300_000);
+
+it('counts mixed methods, statuses and routes, and wrk as it stops in the middle', async () => {
+  const paths = ['/a', '/b/7', '/missing/x', '/broken', '/moved'];
+  const each = REQUESTS / 20;
+  for (const path of paths) {
+    await h2load(nginx.url(path), each, 8);
+    await h2load(nginx.url(path), each, 8, '-H', ':method: POST', '-d', '/etc/hostname');
+  }
+  const { stdout } = await run('wrk', ['-d', '2s', '-c', '32', '-t', '1', nginx.url('/wrk')]);
+  const wrk = Number(/(\d+) requests in/.exec(stdout)?.[1]);
+  await nginx.stop();
+  const table: Record<string, number> = {};
+  for (const { method, status, uri } of nginx.log()) {
+    const row = `${method} ${status} ${uri.replace(/\d+/, '{id}')}`;
+    table[row] = (table[row] ?? 0) + 1;
+  }
+  const port = { server_port: nginx.port };
+  expect(probe.table('server', port, METHOD_STATUS_ROUTE)).toEqual(table);
+  const server = probe.requests('server', port);
+  // wrk leaves requests behind whose answers it never reads; nothing else may differ
+  const client = probe.requests('client', port);
+  expect(server - wrk - 10 * each).toBeGreaterThanOrEqual(0);
+  expect(server - wrk - 10 * each).toBeLessThanOrEqual(32);
+  expect(client - server).toBeLessThanOrEqual(32);
+  expect(client).toBeGreaterThanOrEqual(wrk + 10 * each);
+  expect(probe.lost()).toEqual({});
+}, 300_000);
