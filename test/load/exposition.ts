@@ -16,7 +16,9 @@ interface Figures {
   readonly megabytes: number;
   /** Median of the scrapes, collection included, in milliseconds. */
   readonly scrapeMillis: number;
-  /** Of that, the collection (limits, expiry). */
+  /** The same in CPU time of the main thread. */
+  readonly scrapeCpuMillis: number;
+  /** Of the scrape, the collection (limits, expiry). */
   readonly collectionMillis: number;
   /** Longest time between two turns of the event loop during any scrape, in milliseconds. */
   readonly holdMillis: number;
@@ -62,12 +64,14 @@ function fill(lines: number): { store: SeriesStore; touch: () => void } {
   return { store, touch: () => touches.forEach((touch) => void touch()) };
 }
 
+/** CPU time of this thread in milliseconds. */
+function cpuNow(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
+}
+
 /** Longest gap between two turns of the event loop while `work` runs, in milliseconds: wall time and CPU time. */
 async function longestHold(work: () => Promise<void>): Promise<{ wall: number; cpu: number }> {
-  const cpuNow = () => {
-    const { user, system } = process.threadCpuUsage();
-    return (user + system) / 1000;
-  };
   const longest = { wall: 0, cpu: 0 };
   let last = performance.now();
   let lastCpu = cpuNow();
@@ -98,6 +102,7 @@ async function measure(lines: number, gzip: boolean): Promise<Figures> {
   const { store, touch } = fill(lines);
   const collector = new Collector({ store });
   const times: number[] = [];
+  const cpuTimes: number[] = [];
   const collections: number[] = [];
   const holds: { wall: number; cpu: number }[] = [];
   let bytes = 0;
@@ -108,12 +113,14 @@ async function measure(lines: number, gzip: boolean): Promise<Figures> {
     let elapsed = 0;
     const hold = await longestHold(async () => {
       const began = performance.now();
+      const cpuBegan = cpuNow();
       const { families } = await collector.collect();
       collections.push(performance.now() - began);
       bytes = 0;
       for await (const chunk of new SharedBody(writeExposition(families, 'text'), gzip).read())
         bytes += chunk.length;
       elapsed = performance.now() - began;
+      cpuTimes.push(cpuNow() - cpuBegan);
     });
     times.push(elapsed);
     holds.push(hold);
@@ -125,6 +132,7 @@ async function measure(lines: number, gzip: boolean): Promise<Figures> {
     gzip,
     megabytes: bytes / 1e6,
     scrapeMillis: median(times),
+    scrapeCpuMillis: median(cpuTimes),
     collectionMillis: median(collections),
     holdMillis: Math.max(...holds.map(({ wall }) => wall)),
     holdCpuMillis: Math.max(...holds.map(({ cpu }) => cpu)),
@@ -150,10 +158,18 @@ if (lines !== undefined && lines !== '--json') {
   if (lines === '--json') console.log(JSON.stringify(results));
   else {
     for (const figures of results) {
-      const { megabytes, scrapeMillis, collectionMillis, holdMillis, holdCpuMillis, rssMegabytes } = figures;
+      const {
+        megabytes,
+        scrapeMillis,
+        scrapeCpuMillis,
+        collectionMillis,
+        holdMillis,
+        holdCpuMillis,
+        rssMegabytes,
+      } = figures;
       console.log(
         `${figures.lines} lines${figures.gzip ? ', gzip' : ''}: ${megabytes.toFixed(1)} MB, ` +
-          `scrape ${scrapeMillis.toFixed(0)} ms (collection ${collectionMillis.toFixed(0)} ms), ` +
+          `scrape ${scrapeMillis.toFixed(0)} ms (${scrapeCpuMillis.toFixed(0)} ms CPU; collection ${collectionMillis.toFixed(0)} ms), ` +
           `longest hold ${holdMillis.toFixed(1)} ms (${holdCpuMillis.toFixed(1)} ms CPU), RSS ${rssMegabytes.toFixed(0)} MB`,
       );
     }
