@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'show who talks to whom, live',
     load: () => import('./commands/top.ts'),
   },
+  map: {
+    summary: 'show which workloads talk to which, as a table or a graph',
+    load: () => import('./commands/map.ts'),
+  },
   trace: {
     summary: 'show sampled HTTP requests, live',
     load: () => import('./commands/trace.ts'),
