@@ -45,10 +45,11 @@ struct {
 /* What a thread is doing: when its call began, its working space. A thread cannot interrupt itself, so nobody
  * else is in it. */
 struct http_task {
-	u64 entry_ns;	   /* of the sending system call */
-	u64 buffer;	   /* what fentry and kprobe note at the entry: see sockio_programs.h */
-	u64 length;
-	u32 shape;
+	u64 entry_ns;	   /* when the sending call began */
+	u64 buffer;	   /* what fentry noted at the entry: a user address, or a kernel's array of iovecs */
+	u64 length;	   /* bytes, or iovecs */
+	u64 offset;	   /* in the first iovec */
+	u32 shape;	   /* enum sockio_shape */
 	u32 message_index; /* of sendmmsg and recvmmsg */
 	struct http1_parser look;
 	struct http_call call;
@@ -180,11 +181,14 @@ static __always_inline bool http_catch_up(struct http_conn *conn, struct http_ca
 	s32 gap = start - direction->sequence;
 	u64 total = call->total;
 
-	direction->sequence = position;
 	if (!direction->sequenced) {
 		direction->sequenced = 1;
+		direction->sequence = position;
 		return true;
 	}
+	if (direction->sequence == position)
+		return false; /* seen already, by another hook */
+	direction->sequence = position;
 	if (gap == 0)
 		return true;
 	if (gap < 0) {

@@ -133,9 +133,10 @@ struct http_end {
 
 /* What one call of one thread hands in, and its working space. */
 struct http_call {
-	u64 iov;      /* user address of the next struct iovec */
+	u64 iov;      /* address of the next struct iovec */
 	u32 iov_left; /* how many more there are */
-	u32 direction;
+	u16 iov_in_kernel; /* that address is one of the kernel's */
+	u16 direction;
 	u64 base; /* user address of the rest of the current piece */
 	u64 left; /* its length */
 	u64 skip; /* bytes to step over before anything is read; already taken from `total` */
@@ -515,7 +516,8 @@ static __always_inline int http_next_piece(struct http_call *call)
 		u64 base, length;
 	} piece;
 
-	if (!call->iov_left || http_read_user(&piece, sizeof(piece), call->iov))
+	if (!call->iov_left || (call->iov_in_kernel ? http_copy(&piece, sizeof(piece), (const void *)call->iov)
+						    : http_read_user(&piece, sizeof(piece), call->iov)))
 		return 0;
 	call->iov_left--;
 	call->iov += sizeof(piece);

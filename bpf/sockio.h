@@ -18,6 +18,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+typedef unsigned long size_t;
+
 #define MSG_OOB 0x1
 #define MSG_PEEK 0x2
 #define MSG_TRUNC 0x20
@@ -44,7 +46,33 @@ struct tcp_sock___sockio {
 	u32 write_seq;
 	u32 rcv_nxt;
 };
+struct iovec;
+struct iov_iter {
+	u8 iter_type; /* enum iter_type; a byte of its own since 5.14 */
+	size_t iov_offset;
+	size_t count;
+	unsigned long nr_segs;
+};
+struct iov_iter___iov {
+	const struct iovec *iov;
+};
+/* renamed in 6.4 by 747b1f65d39a ("iov_iter: overlay struct iovec and ubuf/len") */
+struct iov_iter___named {
+	const struct iovec *__iov;
+};
+/* since 6.0, fcb14cb1bdac ("new iov_iter flavour - ITER_UBUF") */
+struct iov_iter___ubuf {
+	void *ubuf;
+};
+struct msghdr {
+	struct iov_iter msg_iter;
+};
 #pragma clang attribute pop
+
+enum iter_type {
+	ITER_IOVEC = 100, /* libbpf puts the running kernel's values here */
+	ITER_UBUF = 101,
+};
 
 /* How a system call says where its buffers are. */
 enum sockio_shape {

@@ -48,7 +48,55 @@ static __always_inline bool sockio_locate(struct http_task *task, struct task_st
 	return false;
 }
 
-static __always_inline int sockio_on_length(struct sock *sk, int length, int flags, bool sends)
+/* Where a provider finds the buffers. */
+enum sockio_provider {
+	FROM_SYSCALL, /* by the registers of the system call */
+	FROM_ENTRY,   /* by what was noted at the entry of the function */
+	FROM_NOWHERE, /* pages of the kernel's own */
+};
+
+static __always_inline bool sockio_find_buffers(struct http_task *task, struct task_struct *current,
+						enum sockio_provider provider, bool sends)
+{
+	struct http_call *call = &task->call;
+
+	call->iov_in_kernel = 0;
+	if (provider == FROM_NOWHERE)
+		return false;
+	if (provider == FROM_SYSCALL)
+		return sockio_locate(task, current, sends);
+	call->iov_left = 0;
+	call->left = 0;
+	call->skip = task->offset;
+	switch (task->shape) {
+	case SHAPE_BUFFER:
+		call->base = task->buffer;
+		call->left = task->length;
+		return true;
+	case SHAPE_VECTOR:
+		call->iov = task->buffer;
+		call->iov_left = task->length;
+		call->iov_in_kernel = 1;
+		return true;
+	}
+	return false;
+}
+
+/* Does anybody care for this socket's bytes? Its connection, or NULL where it has to be looked at first. */
+static __always_inline bool sockio_wanted(struct sock *sk, struct http_conn **conn)
+{
+	struct http_verdict *verdict;
+
+	*conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
+	if (*conn)
+		return !((*conn)->flags & (HTTP_TUNNEL | HTTP_FINISHED));
+	verdict = bpf_sk_storage_get(&http_verdicts, sk, 0, 0);
+	return !verdict || !verdict->left_alone;
+}
+
+/* A call has sent, or received, `length` bytes. */
+static __always_inline int sockio_deliver(struct sock *sk, int length, int flags, bool sends,
+					  enum sockio_provider provider)
 {
 	struct socket_state *state = NULL;
 	struct http_conn *conn;
@@ -58,20 +106,13 @@ static __always_inline int sockio_on_length(struct sock *sk, int length, int fla
 	bool seen;
 	u8 role;
 
-	if (!sk || !http_is_tcp(sk) || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))
+	if (!sk || !http_is_tcp(sk) || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)) || !sockio_wanted(sk, &conn))
 		return 0;
-	conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
 	if (length <= 0)
 		return conn && !sends ? http_on_read_end(sk, conn, length) : 0;
 	if (conn) {
-		if (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED))
-			return 0;
 		role = conn->role;
 	} else {
-		struct http_verdict *verdict = bpf_sk_storage_get(&http_verdicts, sk, 0, 0);
-
-		if (verdict && verdict->left_alone)
-			return 0;
 		state = socket_state_of(sk);
 		if (!state || (state->role != ROLE_CLIENT && state->role != ROLE_SERVER))
 			return 0;
@@ -84,7 +125,7 @@ static __always_inline int sockio_on_length(struct sock *sk, int length, int fla
 		http_count(HTTP_LOST_STORAGE, 1);
 		return 0;
 	}
-	seen = sockio_locate(task, current, sends) && !(flags & MSG_TRUNC);
+	seen = sockio_find_buffers(task, current, provider, sends) && !(flags & MSG_TRUNC);
 	task->call.direction = direction_of(role, sends);
 	task->call.total = length;
 	task->call.end.now_ns = bpf_ktime_get_ns();
@@ -101,13 +142,13 @@ static __always_inline int sockio_on_length(struct sock *sk, int length, int fla
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sockio_sent, struct sock *sk, int length, int flags)
 {
-	return sockio_on_length(sk, length, 0, true);
+	return sockio_deliver(sk, length, 0, true, FROM_SYSCALL);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sockio_received, struct sock *sk, int length, int flags)
 {
-	return sockio_on_length(sk, length, flags, false);
+	return sockio_deliver(sk, length, flags, false, FROM_SYSCALL);
 }
 
 /* When a send begins. Most system calls are none, and a thread that never used a network has no storage. */
@@ -126,4 +167,80 @@ int BPF_PROG(sockio_sys_enter, struct pt_regs *regs, long number)
 		task->message_index = 0;
 	}
 	return 0;
+}
+
+/*
+ * fentry, fexit.
+ */
+
+static __always_inline int sockio_note_entry(struct sock *sk, struct msghdr *msg)
+{
+	struct iov_iter *iter = &msg->msg_iter;
+	struct http_task *task;
+	struct http_conn *conn;
+
+	if (!sk || !http_is_tcp(sk) || !sockio_wanted(sk, &conn))
+		return 0;
+	task = bpf_task_storage_get(&http_tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!task) {
+		http_count(HTTP_LOST_STORAGE, 1);
+		return 0;
+	}
+	task->entry_ns = bpf_ktime_get_ns();
+	task->offset = iter->iov_offset;
+	task->shape = SHAPE_NONE;
+	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
+	    iter->iter_type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
+		task->shape = SHAPE_BUFFER;
+		task->buffer = (u64)((struct iov_iter___ubuf *)iter)->ubuf;
+		task->length = iter->count + iter->iov_offset;
+	} else if (iter->iter_type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
+		task->shape = SHAPE_VECTOR;
+		if (bpf_core_field_exists(((struct iov_iter___named *)iter)->__iov))
+			task->buffer = (u64)((struct iov_iter___named *)iter)->__iov;
+		else
+			task->buffer = (u64)((struct iov_iter___iov *)iter)->iov;
+		task->length = iter->nr_segs;
+	}
+	return 0;
+}
+
+SEC("fentry/tcp_sendmsg")
+int BPF_PROG(sockio_send_entry, struct sock *sk, struct msghdr *msg)
+{
+	return sockio_note_entry(sk, msg);
+}
+
+SEC("fexit/tcp_sendmsg")
+int BPF_PROG(sockio_send_exit, struct sock *sk, struct msghdr *msg, size_t size, int result)
+{
+	return sockio_deliver(sk, result, 0, true, FROM_ENTRY);
+}
+
+SEC("fentry/tcp_recvmsg")
+int BPF_PROG(sockio_receive_entry, struct sock *sk, struct msghdr *msg)
+{
+	return sockio_note_entry(sk, msg);
+}
+
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(sockio_receive_exit, struct sock *sk, struct msghdr *msg, size_t size, int flags, int *address_length,
+	     int result)
+{
+	return sockio_deliver(sk, result, flags, false, FROM_ENTRY);
+}
+
+/* Before 5.19, ec095263a965 ("net: remove noblock parameter from recvmsg() entities"). */
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(sockio_receive_exit_nonblock, struct sock *sk, struct msghdr *msg, size_t size, int nonblock, int flags,
+	     int *address_length, int result)
+{
+	return sockio_deliver(sk, result, flags, false, FROM_ENTRY);
+}
+
+/* sendfile and splice before 6.5, dc97391e6610 ("sock: Remove ->sendpage*() in favour of sendmsg(MSG_SPLICE_PAGES)"). */
+SEC("fexit/tcp_sendpage")
+int BPF_PROG(sockio_sendpage_exit, struct sock *sk, void *page, int offset, size_t size, int flags, int result)
+{
+	return sockio_deliver(sk, result, 0, true, FROM_NOWHERE);
 }

@@ -16,19 +16,40 @@ import { HttpSource } from './source.ts';
 
 type HttpConfig = Config['probes']['http'];
 
-/** Ways to see payload, in order of preference; `provider` of the configuration names them. */
-const PAYLOAD: readonly (Alternative & { readonly provider: HttpConfig['provider'] })[] = [
+type Provider = Exclude<HttpConfig['provider'], 'auto'>;
+
+/** Ways to see payload, in order of preference. */
+const PAYLOAD: readonly (Alternative & { readonly provider: Provider })[] = [
   {
     provider: 'tracepoint',
     program: ['sockio_sent', 'sockio_received', 'sockio_sys_enter'],
     needs: ['tracepoint:sock_send_length', 'tracepoint:sock_recv_length'],
   },
+  {
+    provider: 'fentry',
+    program: ['sockio_send_entry', 'sockio_send_exit', 'sockio_receive_entry', 'sockio_receive_exit'],
+    needs: ['fentry', 'kernel:5.19'],
+  },
+  {
+    provider: 'fentry',
+    program: [
+      'sockio_send_entry',
+      'sockio_send_exit',
+      'sockio_receive_entry',
+      'sockio_receive_exit_nonblock',
+    ],
+    needs: ['fentry'],
+  },
 ];
+
+/** Pages that a process sends without touching them, where the provider does not show them. */
+const PAGES: Alternative = { program: 'sockio_sendpage_exit', needs: ['fentry', 'function:tcp_sendpage'] };
 
 function programs(provider: HttpConfig['provider']): Purpose[] {
   const payload = PAYLOAD.filter((alternative) => provider === 'auto' || alternative.provider === provider);
   return [
     { purpose: 'payload', alternatives: payload },
+    { purpose: 'sendfile', alternatives: [PAGES], optional: true },
     { purpose: 'end of connections', alternatives: [{ program: ['http_state', 'http_state_nested'] }] },
     {
       purpose: 'requests in flight',

@@ -29,8 +29,8 @@ export type Labels = Readonly<Record<string, string | number>>;
 const DURATIONS = { client: 'http.client.request.duration', server: 'http.server.request.duration' } as const;
 type Side = keyof typeof DURATIONS;
 
-/** The provider under test: the tests are the same for each (`KNP_HTTP_PROVIDER`). */
-export const PROVIDER = (process.env.KNP_HTTP_PROVIDER ?? 'auto') as Config['probes']['http']['provider'];
+/** The provider under test: the tests are the same for each (`KNPTEST_HTTP_PROVIDER`). */
+export const PROVIDER = (process.env.KNPTEST_HTTP_PROVIDER ?? 'auto') as Config['probes']['http']['provider'];
 
 /** The variables of the edge table as the TCP object was loaded with them. */
 function edgeVariables(tcp: TcpProbe): Record<string, bigint> {
