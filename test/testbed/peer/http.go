@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -68,6 +69,7 @@ func callOnce(c command) (string, counts) {
 	}
 	result := counts{Connections: 1, Requests: requests, Sent: conn.sent.Load(), Received: conn.received.Load()}
 	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		result.Failed = 1
 	}
 	return who, result
@@ -93,13 +95,10 @@ func callRaw(c command, conn *countedConn) (string, int64, error) {
 	return who, int64(c.Requests), nil
 }
 
+// callHTTP writes and reads messages itself: http.Transport gives a connection up, and would dial another, when an
+// answer overtakes the end of its own write.
 func callHTTP(c command, conn *countedConn) (string, int64, error) {
-	transport := &http.Transport{
-		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
-	}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	who := "?"
+	who, reader := "?", bufio.NewReader(conn)
 	for i := 0; i < c.Requests; i++ {
 		method, body := http.MethodGet, io.Reader(nil)
 		if c.Up > 0 {
@@ -112,7 +111,10 @@ func callHTTP(c command, conn *countedConn) (string, int64, error) {
 			return who, int64(i), err
 		}
 		request.Header.Set("X-Peer", name)
-		response, err := client.Do(request)
+		if err := request.Write(conn); err != nil {
+			return who, int64(i), err
+		}
+		response, err := http.ReadResponse(reader, request)
 		if err != nil {
 			return who, int64(i), err
 		}
