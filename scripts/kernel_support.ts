@@ -32,7 +32,7 @@ export function hooksOf(diagnosis: string): Record<string, readonly string[]> {
   const found: Record<string, readonly string[]> = {};
   for (const probe of agent.probes) {
     if (probe.state === 'failed') throw new Error(`probe ${probe.name}: ${probe.reason}`);
-    for (const { purpose, hooks } of probe.hooks) found[`${probe.name}: ${purpose}`] = hooks;
+    for (const { purpose, hooks } of probe.hooks) found[`${probe.name}: ${purpose}`] = [...new Set(hooks)];
   }
   return found;
 }
@@ -43,7 +43,7 @@ export const DOCTOR = ['bin/kubenetprobe', 'doctor', '--json'] as const;
 /** The page with its table made anew. */
 export function renderPage(page: string, support: Support): string {
   if (!TABLE.test(page)) throw new Error('docs/kernel-support.md has lost the marks around its table');
-  const kernels = Object.keys(support);
+  const kernels = Object.keys(support).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   const purposes = [...new Set(kernels.flatMap((kernel) => Object.keys(support[kernel] ?? {})))];
   const cell = (hooks: readonly string[] | undefined): string =>
     hooks === undefined || hooks.length === 0 ? '–' : hooks.map((hook) => `\`${hook}\``).join('<br>');
@@ -51,7 +51,7 @@ export function renderPage(page: string, support: Support): string {
     purpose,
     ...kernels.map((kernel) => cell(support[kernel]?.[purpose])),
   ]);
-  const lines = [['Probe: purpose', ...kernels], kernels.concat('').map(() => '---'), ...rows];
+  const lines = [['Probe: purpose', ...kernels], ['', ...kernels].map(() => '---'), ...rows];
   const table = lines.map((row) => `| ${row.join(' | ')} |`).join('\n');
   return page.replace(TABLE, (_all, start: string, end: string) => `${start}\n${table}\n\n${end}`);
 }

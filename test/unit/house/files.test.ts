@@ -84,3 +84,12 @@ test(`no source file has more than ${LIMIT} lines; those beyond ${NOTED} are lis
     console.info(`longer than ${NOTED} lines:\n${long.map(([path, n]) => `  ${n} ${path}`).join('\n')}`);
   expect(long.filter(([, lines]) => lines > LIMIT)).toEqual([]);
 });
+
+test('the toolchain that scripts/bootstrap installs first has the same Node, and checksums', () => {
+  type Manifest = { optionalDependencies: Record<string, string> };
+  const node = (path: string): Record<string, string> =>
+    (JSON.parse(readOwn(path)) as Manifest).optionalDependencies;
+  expect(node('scripts/toolchain/package.json')).toEqual(node('package.json'));
+  expect(lockProblems(readOwn('scripts/toolchain/package-lock.json'))).toEqual([]);
+  expect(unpinned(readOwn('scripts/toolchain/package.json'))).toEqual([]);
+});
