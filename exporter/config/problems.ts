@@ -1,6 +1,6 @@
 // Says what is wrong with a configuration: turns zod's issues into one line each, with the place, what was
 // found, what is allowed and what was probably meant. Called by load.ts.
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { allowedText, formatPath, nearest, nodeAt, printable, quoted, settings } from './settings.ts';
 
 /** One thing wrong. `text` is one line and never holds a secret. */

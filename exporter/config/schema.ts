@@ -1,6 +1,6 @@
 // The one configuration schema. Validation, environment variables, flags, docs/configuration.md and the
 // chart's values schema all derive from it; every other module imports only the `Config` type.
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   about,
   absolutePath,

@@ -1,6 +1,6 @@
 // The schema seen as a flat list of settings with their names in each source (file, environment, flags),
 // derived from the JSON Schema that zod yields. Used by load.ts, by the docs and by `config schema`.
-import { z } from 'zod';
+import * as z from 'zod';
 import { configSchema } from './schema.ts';
 
 /** The part of JSON Schema that the configuration uses. */

@@ -1,7 +1,7 @@
 // Building blocks of the schema: the forms a value may take (address, CIDR, URL, route pattern) and how
 // each setting documents itself. Called by schema.ts only.
 import { isIP } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What a setting says about itself beside its type. Copied into the JSON Schema under the `x-` names. */
 export interface SettingMeta {

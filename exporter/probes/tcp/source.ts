@@ -65,6 +65,8 @@ function retain(tracked: Tracked): void {
 
 export class TcpSource {
   readonly name = 'tcp';
+  /** Metrics that nobody else writes: left out of an exposition when this source failed. */
+  readonly owns = ['tcp'] as const;
   readonly #options: TcpSourceOptions;
   readonly #fields: readonly Field[];
   readonly #histograms: readonly HistogramField[];
@@ -137,7 +139,8 @@ export class TcpSource {
     this.#addHistograms(tracked, values, at);
     // Jiffies wait until it is known how long one is.
     if (this.#options.table.hertz !== undefined) values.copy(tracked.raw, 0, at, at + size);
-    if (!grew && readCount(values, at + this.#held) !== 0) retain(tracked);
+    // Whatever else of this edge stood still belongs to workloads that are there.
+    if (grew || readCount(values, at + this.#held) !== 0) retain(tracked);
     return grew;
   }
 
