@@ -46,6 +46,13 @@ interface WatchedProgram {
   readonly program: BpfProgram;
   readonly seconds: Growth;
   readonly runs: Growth;
+  /** Runs that the kernel left out because the program was running on that processor already: events lost. */
+  readonly busy: Growth | undefined;
+}
+
+/** A program with a twin for nested events (`tcp_state`, `tcp_state_nested`) loses nothing when it is busy. */
+function hasTwin(program: string, all: readonly string[]): boolean {
+  return program.endsWith('_nested') || all.includes(`${program}_nested`);
 }
 
 class Kernel implements KernelSource {
@@ -68,11 +75,15 @@ class Kernel implements KernelSource {
   }
 
   watch({ object, choices }: LoadedProbe): void {
-    for (const name of choices.flatMap(({ programs }) => programs)) {
+    const names = choices.flatMap(({ programs }) => programs);
+    for (const name of names) {
       this.#programs.push({
         program: object.program(name),
         seconds: new Growth(this.#store.counter('knp.bpf.program.seconds', { program: name })),
         runs: new Growth(this.#store.counter('knp.bpf.program.runs', { program: name })),
+        busy: hasTwin(name, names)
+          ? undefined
+          : new Growth(this.#store.counter('knp.agent.lost', { stage: 'program_busy' })),
       });
     }
     for (const { name, initialSize } of object.maps) {
@@ -84,8 +95,9 @@ class Kernel implements KernelSource {
   }
 
   collect(): void {
-    for (const { program, seconds, runs } of this.#programs) {
+    for (const { program, seconds, runs, busy } of this.#programs) {
       const info = program.info();
+      busy?.to(info.recursionMisses);
       seconds.to(info.runTimeNs / 1e9);
       runs.to(info.runCount);
     }
