@@ -239,13 +239,11 @@ napi_value Read(Call& call) {
   size_t used = 0;
   int error = 0;
   for (;;) {
-    if (used == out.size()) {
-      if (used >= static_cast<size_t>(limit)) {
-        error = EFBIG;
-        break;
-      }
-      out.resize(out.size() * 2);
+    if (used > static_cast<size_t>(limit)) {
+      error = EFBIG;
+      break;
     }
+    if (used == out.size()) out.resize(out.size() * 2);
     ssize_t got = read(fd, out.data() + used, out.size() - used);
     if (got == 0) break;
     // EAGAIN: the kernel pauses a walk after a million elements that printed nothing
