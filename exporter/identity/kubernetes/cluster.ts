@@ -195,6 +195,11 @@ export class Cluster {
     return this.#podBlocks.keys();
   }
 
+  /** Cluster addresses of services. */
+  *clusterAddresses(): Iterable<string> {
+    for (const service of this.#serviceTable.objects.values()) yield* service.clusterAddresses;
+  }
+
   /** Addresses of nodes, services and endpoints that are no pods. */
   singleAddresses(): Iterable<string> {
     return this.#single.keys();

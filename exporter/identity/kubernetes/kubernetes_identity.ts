@@ -1,6 +1,6 @@
 // Identity on a node of a Kubernetes cluster: what host.ts knows, and above it pods, services and nodes from the API
 // server. Created by create.ts. Works from the first moment without the API server; names arrive late and are announced.
-import { canonicalAddress, isLoopback, PrefixTable, parseAddress, parseCidr } from '../address.ts';
+import { canonicalAddress, isLoopback } from '../address.ts';
 import type { HostIdentity, LocalEnd } from '../host.ts';
 import {
   type CgroupMode,
@@ -15,6 +15,7 @@ import {
   type Workload,
 } from '../types.ts';
 import { Cluster, type PodRef, type ServiceEndpoint, type ServiceRef } from './cluster.ts';
+import { ClusterRanges } from './cluster_ranges.ts';
 import type { Connection } from './connection.ts';
 import type { Controller, Node } from './objects.ts';
 import { PodLookup } from './pod_lookup.ts';
@@ -35,9 +36,6 @@ export interface KubernetesIdentityOptions {
   };
 }
 
-/** The kernel's trie has room for 65,536. */
-const MAX_RANGES = 60_000;
-
 export class KubernetesIdentity implements Identity {
   readonly #host: HostIdentity;
   readonly #options: KubernetesIdentityOptions;
@@ -49,8 +47,7 @@ export class KubernetesIdentity implements Identity {
   readonly #locals = new WeakMap<OwnerInfo, { readonly revision: number; readonly workload: Workload }>();
   #targets = new Map<string, Workload | undefined>();
   #targetsRevision = 0;
-  /** Ranges of pods by what the nodes say; undefined when it must be built again. */
-  #podRanges: PrefixTable<string> | undefined;
+  readonly #ranges: ClusterRanges;
   #reflectors: ReflectorSet | undefined;
 
   constructor(options: KubernetesIdentityOptions) {
@@ -60,10 +57,11 @@ export class KubernetesIdentity implements Identity {
     this.#cluster = new Cluster({
       now: this.#now,
       onChange: (ranges) => {
-        if (ranges) this.#podRanges = undefined;
+        if (ranges) this.#ranges.invalidate();
         this.#host.changes.bump(ranges);
       },
     });
+    this.#ranges = new ClusterRanges(this.#cluster, () => this.synced);
     const rate = options.tuning?.lookupsPerSecond;
     this.#lookup = new PodLookup({
       connection: options.connection,
@@ -99,6 +97,10 @@ export class KubernetesIdentity implements Identity {
       nodeName: remote === 'pods' ? undefined : nodeName,
       cluster: this.#cluster,
       onProblem: (resource, problem) => this.#report(resource, problem),
+      onSynced: () => {
+        this.#ranges.invalidate();
+        this.#host.changes.bump(true);
+      },
       tuning: tuning ?? {},
     });
   }
@@ -316,59 +318,27 @@ export class KubernetesIdentity implements Identity {
     return this.#host.workloads.of(common.name, common.kind, { namespace: common.namespace });
   }
 
-  /** An address that no watch told of: a pod without a service, a node's tunnel, or nobody of the cluster. */
+  /** An address that no watch told of: a pod without a service, a node's tunnel, something late, or nobody of the cluster. */
   #stranger(text: string): RemoteIdentity {
-    const node = this.#podRange(text);
-    if (node === undefined) return this.#host.namedRange(text) ?? this.#host.remote({ scope: 'external' });
+    const place = this.#ranges.place(text);
+    if (place === undefined) return this.#outside(text);
+    if (place.kind === 'early' || place.kind === 'services') return this.#host.unknown();
     const result = this.#lookup.byAddress(text);
     if (result.state === 'found')
       return { workload: this.#podWorkload(result.pod, result.pod.controller, '') };
     if (result.state !== 'absent') return this.#host.unknown();
-    // In a node's range and nobody's: the node's own end of its pods' network. In a mere neighbourhood of pods: not ours.
-    if (node !== '') return { workload: this.#host.workloads.of(node, 'Node', this.#zone(node)) };
+    if (place.kind === 'pods') return this.#outside(text);
+    // In a node's range and nobody's: the node's own end of its pods' network.
+    const zone = this.#cluster.zoneOf(place.node);
+    return { workload: this.#host.workloads.of(place.node, 'Node', zone === '' ? {} : { zone }) };
+  }
+
+  #outside(text: string): RemoteIdentity {
     return this.#host.namedRange(text) ?? this.#host.remote({ scope: 'external' });
   }
 
-  #zone(node: string): { zone?: string } {
-    const zone = this.#cluster.zoneOf(node);
-    return zone === '' ? {} : { zone };
-  }
-
-  /** Node whose pod range an address is in; '' when there are only other pods around it; undefined for neither. */
-  #podRange(text: string): string | undefined {
-    if (this.#podRanges === undefined) {
-      const table = new PrefixTable<string>();
-      for (const block of this.#cluster.podBlocks()) {
-        const cidr = parseCidr(block);
-        if (cidr !== undefined) table.set(cidr, '');
-      }
-      for (const { cidr: written, node } of this.#cluster.podCidrs()) {
-        const cidr = parseCidr(written);
-        if (cidr !== undefined) table.set(cidr, node);
-      }
-      this.#podRanges = table;
-    }
-    const bytes = parseAddress(text);
-    return bytes === undefined ? undefined : this.#podRanges.lookup(bytes);
-  }
-
   ranges(): readonly IdentityRange[] {
-    const ranges = new Map(this.#host.ranges().map((range) => [range.cidr, range]));
-    const table = new PrefixTable<true>();
-    const keep = (written: string): void => {
-      const cidr = parseCidr(written);
-      if (cidr === undefined || ranges.size >= MAX_RANGES) return;
-      table.set(cidr, true);
-      ranges.set(cidr.text, { cidr: cidr.text, kind: 'exact', id: 0 });
-    };
-    for (const { cidr } of this.#cluster.podCidrs()) keep(cidr);
-    // Where pods are outside their nodes' ranges (some networks do not use them), the blocks around them.
-    for (const block of this.#cluster.podBlocks()) {
-      const cidr = parseCidr(block);
-      if (cidr !== undefined && table.lookup(cidr.bytes) === undefined) keep(block);
-    }
-    for (const address of this.#cluster.singleAddresses()) keep(address);
-    return [...ranges.values()];
+    return this.#ranges.list(this.#host.ranges());
   }
 
   stats(): IdentityStats {

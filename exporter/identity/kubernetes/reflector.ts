@@ -31,6 +31,8 @@ export interface ReflectorOptions<T extends { readonly key: string }> {
   readonly sink: Sink<T>;
   /** One sentence about what is wrong now, or undefined when all is well again. Called on changes only. */
   readonly onProblem: (problem: string | undefined) => void;
+  /** The first list is complete. */
+  readonly onSynced?: () => void;
   readonly backoff?: Partial<Backoff>;
   readonly pageSize?: number;
   /** A watch is renewed after about this long. */
@@ -316,6 +318,7 @@ export class Reflector<T extends { readonly key: string }> {
     this.synced = true;
     sink.retain(keys);
     this.#succeeded();
+    if (initial) this.#options.onSynced?.();
   }
 
   async #watch(): Promise<void> {

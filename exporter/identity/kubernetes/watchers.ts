@@ -13,6 +13,8 @@ export interface WatcherOptions {
   readonly nodeName: string | undefined;
   readonly cluster: Cluster;
   readonly onProblem: (resource: string, problem: string | undefined) => void;
+  /** Every kind was listed. */
+  readonly onSynced: () => void;
   readonly tuning: Pick<ReflectorOptions<never>, 'backoff' | 'pageSize' | 'watchSeconds' | 'random'>;
 }
 
@@ -24,12 +26,15 @@ export interface ReflectorSet {
 }
 
 export function startReflectors(options: WatcherOptions): ReflectorSet {
-  const { connection, nodeName, cluster, onProblem, tuning } = options;
+  const { connection, nodeName, cluster, onProblem, onSynced, tuning } = options;
   const { backoff, pageSize, watchSeconds, random } = tuning;
   const common = (resource: string) => ({
     resource,
     connection,
     onProblem: (problem: string | undefined) => onProblem(resource, problem),
+    onSynced: () => {
+      if (reflectors.every((reflector) => reflector.synced)) onSynced();
+    },
     ...(backoff && { backoff }),
     ...(pageSize && { pageSize }),
     ...(watchSeconds && { watchSeconds }),

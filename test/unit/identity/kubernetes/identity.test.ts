@@ -450,6 +450,32 @@ describe('remote ends', () => {
     expect(identity.stats().counters.lookups).toBe(0);
   });
 
+  it('before the cluster is known, private addresses are kept and unknown; afterwards only its own are', async () => {
+    server.put('services', service('a', { clusterIP: '10.96.0.10' }));
+    server.put('services', service('b', { clusterIP: '10.96.200.1' }));
+    server.fault = ({ resource }) => (resource === 'nodes' ? { kind: 'status', status: 503 } : undefined);
+    create();
+    const kept = () => identity.ranges().map((range) => range.cidr);
+    expect(kept()).toEqual(
+      expect.arrayContaining(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']),
+    );
+    expect(name(exact('10.44.0.1'))).toBe('Unknown unknown');
+    expect(name(exact('8.8.8.8'))).toBe('External external');
+    await identity.start();
+    await until(() => identity.stats().known.services === 2, 'services listed');
+    expect(kept()).toContain('10.0.0.0/8');
+    const changes: IdentityChange[] = [];
+    identity.onChange((change) => changes.push(change));
+    server.fault = () => undefined;
+    await until(() => identity.synced && changes.some((change) => change.ranges), 'complete');
+    expect(kept()).not.toContain('10.0.0.0/8');
+    expect(name(exact('10.44.0.1'))).toBe('External external');
+    // A service that is a moment late is in between those that are known.
+    expect(kept()).toContain('10.96.0.0/16');
+    expect(name(exact('10.96.77.7', { port: 80 }))).toBe('Unknown unknown');
+    expect(identity.stats().counters.lookups).toBe(0);
+  });
+
   it('IPv6 and dual stack', async () => {
     server.put('nodes', {
       ...node('node-6', '2001:db8::6'),
