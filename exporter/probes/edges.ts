@@ -54,7 +54,9 @@ export class EdgeDirectory {
   readonly #table: EdgeTable;
   readonly #identity: Identity;
   readonly #keys = new Map<number, EdgeKey>();
-  readonly #named = new Map<number, NamedEdge>();
+  #named = new Map<number, NamedEdge>();
+  /** Names of before the last change of identity: most of them still hold. */
+  #before = new Map<number, NamedEdge>();
   readonly #owners = new Map<number, OwnerInfo>();
   /** Ports of this host → owners that listen there. */
   readonly #listeners = new Map<number, Set<number>>();
@@ -69,7 +71,8 @@ export class EdgeDirectory {
   learn(batch: EdgeBatch): void {
     if (this.#identity.revision !== this.#revision) {
       this.#revision = this.#identity.revision;
-      this.#named.clear();
+      for (const [id, named] of this.#named) this.#before.set(id, named);
+      this.#named = new Map();
     }
     for (let i = 0; i < batch.count; i++) {
       const id = batch.ids[i] ?? 0;
@@ -85,6 +88,7 @@ export class EdgeDirectory {
     const key = this.#keys.get(id);
     this.#keys.delete(id);
     this.#named.delete(id);
+    this.#before.delete(id);
     if (key?.role === 'listener') this.#listenersOf(key.localPort).delete(key.owner);
   }
 
@@ -117,8 +121,12 @@ export class EdgeDirectory {
     const known = this.#named.get(id);
     if (known !== undefined) return known;
     const key = this.#keys.get(id);
-    const named = key && this.#resolve(key);
-    if (named !== undefined) this.#named.set(id, named);
+    const fresh = key && this.#resolve(key);
+    if (fresh === undefined) return undefined;
+    const before = this.#before.get(id);
+    const named = before !== undefined && sameNames(before, fresh) ? before : fresh;
+    this.#before.delete(id);
+    this.#named.set(id, named);
     return named;
   }
 
@@ -200,6 +208,11 @@ export class EdgeDirectory {
     this.#owners.set(id, info);
     return info;
   }
+}
+
+/** Workloads are interned, so identity tells. */
+function sameNames(a: NamedEdge, b: NamedEdge): boolean {
+  return a.client === b.client && a.server === b.server && a.service === b.service;
 }
 
 function describe(owner: Owner): OwnerInfo {

@@ -1,6 +1,7 @@
 // Turns the edge table's totals into series at every collection: walk the sockets, read the edges, add what grew.
 // The collector calls it; index.ts builds it.
 import type { EdgeTable } from '../../kernel/edge_table.ts';
+import { runPaced } from '../../telemetry/pacing.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import {
   type EdgeAttributes,
@@ -15,6 +16,9 @@ import { EdgePruner } from './pruner.ts';
 
 /** Buckets of `struct latency_histogram`. */
 const BUCKETS = 17;
+
+/** About 0.1 ms of work. */
+const EDGES_PER_STEP = 64;
 
 /** Accepted sockets that nobody was seen reading are looked for among the descriptors at most this often. */
 const FIND_INTERVAL_MILLIS = 30_000;
@@ -90,15 +94,24 @@ export class TcpSource {
   }
 
   /** Adds to the store what was counted since the last call. `nowMillis`: any clock that only goes forward. */
-  collect(nowMillis: number): void {
+  collect(nowMillis: number): Promise<void> {
+    return runPaced(this.steps(nowMillis));
+  }
+
+  /** `collect` in steps of well under a millisecond, but for the walk and the reading of the table. */
+  *steps(nowMillis: number): Generator<void, void, void> {
     const { table, directory } = this.#options;
     this.#walk(nowMillis);
+    yield;
     const batch = table.read();
+    yield;
     directory.learn(batch);
+    yield;
     for (let i = 0; i < batch.count; i++) {
       const id = batch.ids[i] ?? 0;
       const changed = this.#account(id, batch.values, i * batch.stride);
       if (changed) this.#pruner.active(id, nowMillis);
+      if (i % EDGES_PER_STEP === EDGES_PER_STEP - 1) yield;
     }
     for (const { id, last } of this.#pruner.prune(batch, nowMillis)) {
       if (last !== undefined) this.#account(id, last, 0);

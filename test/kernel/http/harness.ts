@@ -93,7 +93,7 @@ export class Probe {
     for (let i = 0; i < 2; i++) {
       this.#now += 1000;
       this.store.begin(this.#now);
-      this.tcp.source.collect(this.#now);
+      for (const _ of this.tcp.source.steps(this.#now));
       this.http.source.collect();
       this.store.settleNow();
     }

@@ -145,7 +145,7 @@ export class Probe {
   collect(aheadMillis = 1000): void {
     this.#now += aheadMillis;
     this.store.begin(this.#now);
-    this.tcp.source.collect(this.#now);
+    for (const _ of this.tcp.source.steps(this.#now));
     this.store.settleNow();
   }
 
