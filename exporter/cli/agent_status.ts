@@ -20,6 +20,9 @@ export function agentStatus(measurement: Measurement, startedAt: Date): AgentSta
     lost,
     coverage_ratio: measurement.coverage(),
     problems: [
+      ...probes
+        .filter(({ state }) => state === 'failed')
+        .map(({ name, reason }) => `${name} is not measured: ${reason}`),
       ...identity.stats().problems,
       ...(lost.edge_table_full
         ? ['the edge table is full: raise limits.edges, or the rest stays under `other`']

@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { createIdentity, type HostedIdentity } from '../identity/create.ts';
 import type { Identity, OwnerInfo } from '../identity/types.ts';
 import { BpfLoader, ProbeError } from '../kernel/loader.ts';
+import { createHttpProbe, type HttpProbe } from '../probes/http/index.ts';
 import { createTcpProbe, type TcpProbe } from '../probes/tcp/index.ts';
 import { Collector, type Source } from '../telemetry/collector.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -29,7 +30,7 @@ export interface Measurement {
    * @throws CliError where the kernel refuses what cannot be done without.
    */
   start(spans?: SpanSink): Promise<void>;
-  /** Enabled probes that are not attached, or were not read yet. */
+  /** Attached probes that were not read yet. One that the kernel refuses is no reason to wait: the others measure. */
   unready(): { name: string; reason: string }[];
   /** Detaches all programs and stops all watchers. Idempotent. */
   close(): Promise<void>;
@@ -37,10 +38,18 @@ export interface Measurement {
 
 function createStore({ limits, probes }: Config): SeriesStore {
   const durations = probes.http.duration_buckets_seconds;
+  // The kernel counts all of them in the same buckets.
+  const buckets = {
+    'http.server.request.duration': durations,
+    'http.client.request.duration': durations,
+    'knp.http.server.time_to_first_byte': durations,
+    traces_service_graph_request_server_seconds: durations,
+    traces_service_graph_request_client_seconds: durations,
+  };
   return new SeriesStore({
     seriesPerMetric: limits.series_per_metric,
     idleMillis: limits.series_idle_seconds * 1000,
-    buckets: { 'http.server.request.duration': durations, 'http.client.request.duration': durations },
+    buckets,
   });
 }
 
@@ -86,6 +95,7 @@ class Running implements Measurement {
   readonly #loader: BpfLoader;
   readonly #kernel;
   #tcp: TcpProbe | undefined;
+  #http: HttpProbe | undefined;
 
   constructor(config: Config, loader: BpfLoader, log: Log, identity: HostedIdentity) {
     this.#config = config;
@@ -96,7 +106,7 @@ class Running implements Measurement {
     this.#kernel = createKernelSource({
       store: this.store,
       stats: config.bpf.stats,
-      lost: () => this.lost(),
+      lost: () => this.#tcp?.table.lost() ?? {},
     });
   }
 
@@ -111,9 +121,10 @@ class Running implements Measurement {
     return this.#tcp?.directory.listener(port);
   }
 
-  async start(): Promise<void> {
+  async start(spans?: SpanSink): Promise<void> {
     try {
       this.#startTcp();
+      this.#startHttp(spans);
     } catch (error) {
       await this.close();
       throw error instanceof ProbeError ? new CliError(error.message, EXIT.failure, { cause: error }) : error;
@@ -136,6 +147,43 @@ class Running implements Measurement {
     this.collector.add(tcp.source);
     this.#kernel.watch(tcp.loaded);
     this.probes.push({ name: 'tcp', state: 'attached', hooks: tcp.loaded.choices });
+  }
+
+  /** Where the kernel refuses it, everything else goes on. */
+  #startHttp(spans: SpanSink | undefined): void {
+    const { store } = this;
+    if (!this.#config.probes.http.enabled) {
+      this.probes.push({ name: 'http', state: 'disabled', hooks: [] });
+      return;
+    }
+    if (this.#tcp === undefined) {
+      this.#httpFailed('it needs the edges that the TCP probe makes; enable probes.tcp', []);
+      return;
+    }
+    const { table, directory, ownerRodata: rodata } = this.#tcp;
+    try {
+      this.#http = createHttpProbe({
+        loader: this.#loader,
+        config: this.#config,
+        table,
+        directory,
+        rodata,
+        store,
+        spans,
+      });
+    } catch (error) {
+      if (!(error instanceof ProbeError)) throw error;
+      this.#httpFailed(error.message, error.skipped);
+      return;
+    }
+    this.collector.add(this.#http.source);
+    this.#kernel.watch(this.#http.loaded);
+    this.probes.push({ name: 'http', state: 'attached', hooks: this.#http.loaded.choices });
+  }
+
+  #httpFailed(reason: string, skipped: ProbeStatus['hooks'][number]['skipped']): void {
+    const hooks = skipped.length === 0 ? [] : [{ purpose: 'payload', programs: [], hooks: [], skipped }];
+    this.probes.push({ name: 'http', state: 'failed', reason, hooks });
   }
 
   /** What only the whole can say; read last. */
@@ -162,7 +210,10 @@ class Running implements Measurement {
   }
 
   lost(): Readonly<Record<string, number>> {
-    return this.#tcp?.table.lost() ?? {};
+    const http = Object.entries(this.#http?.source.counters ?? {})
+      .filter(([name]) => name.startsWith('lost_'))
+      .map(([name, count]) => [`http_${name.slice('lost_'.length)}`, count]);
+    return { ...this.#tcp?.table.lost(), ...Object.fromEntries(http) };
   }
 
   coverage(): number | null {
@@ -176,13 +227,13 @@ class Running implements Measurement {
   }
 
   unready(): { name: string; reason: string }[] {
-    return this.probes.flatMap(({ name, state, reason }) => {
-      if (state === 'disabled' || (state === 'attached' && this.collector.wasRead(name))) return [];
-      return [{ name, reason: state === 'attached' ? 'not read yet' : (reason ?? 'not attached') }];
-    });
+    return this.probes
+      .filter(({ name, state }) => state === 'attached' && !this.collector.wasRead(name))
+      .map(({ name }) => ({ name, reason: 'not read yet' }));
   }
 
   async close(): Promise<void> {
+    this.#http?.close();
     this.#tcp?.close();
     this.#loader.close();
     this.#kernel.close();

@@ -143,7 +143,7 @@ describe('a running agent', () => {
       ]);
       await agent.until(
         'stderr',
-        /^\d\d:\d\d:\d\d\.\d{3} INFO {2}measuring version=\S+ url=http:\S+ probes=\["tcp"\]$/m,
+        /^\d\d:\d\d:\d\d\.\d{3} INFO {2}measuring version=\S+ url=http:\S+ probes=\["tcp","http"\]$/m,
       );
       const { code, stderr } = await stopped(agent, 'SIGTERM');
       expect(code).toBe(0);
