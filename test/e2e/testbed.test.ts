@@ -11,6 +11,7 @@ import { Cluster, type Pod } from '../testbed/cluster.ts';
 import { type ControlPlane, controlPlaneUnavailable, startControlPlane } from '../testbed/control-plane.ts';
 import { listSlots, reap } from '../testbed/leftovers.ts';
 import { availablePrograms } from '../testbed/peers.ts';
+import { populate } from '../testbed/population.ts';
 import { parseScenario, type RunningScenario, runScenario } from '../testbed/scenario.ts';
 import { testbedUnavailable } from '../testbed/unavailable.ts';
 
@@ -87,7 +88,58 @@ describe.skipIf(reason)(`control plane${reason ? ` (skipped: ${reason})` : ''}`,
   });
 });
 
+describe.skipIf(reason)('population', () => {
+  test('objects written behind its back are good objects to the API server', async () => {
+    const plane = await startControlPlane();
+    try {
+      const population = await populate(plane, { pods: 50, services: 5, nodes: 3 });
+      const { admin } = plane;
+      const pods = await admin.list('/api/v1/pods');
+      expect(pods).toHaveLength(50);
+      expect(new Set(pods.map(({ status }) => status.podIP)).size).toBe(50);
+      expect(new Set(pods.map(({ metadata }) => metadata.uid)).size).toBe(50);
+      expect(await admin.list('/api/v1/nodes')).toHaveLength(3);
+      // An update is validated as a whole.
+      const [pod] = pods;
+      if (!pod) throw new Error('no pod');
+      const patched = await admin.patch(
+        { ...pod, apiVersion: 'v1', kind: 'Pod' },
+        { metadata: { labels: { a: 'b' } } },
+      );
+      expect(patched.metadata.labels?.a).toBe('b');
+      expect(patched.metadata.managedFields).toBeInstanceOf(Array);
+      expect(patched.spec.dnsPolicy).toBe('ClusterFirst');
+      await population.churn(7);
+      const after = await admin.list('/api/v1/pods');
+      const before = new Set(pods.map(({ metadata }) => metadata.uid));
+      expect(after).toHaveLength(50);
+      expect(after.filter(({ metadata }) => !before.has(metadata.uid))).toHaveLength(7);
+      const slices = await admin.list('/apis/discovery.k8s.io/v1/endpointslices');
+      const listed = slices.flatMap(({ endpoints }) =>
+        endpoints.map((each: { addresses: string[] }) => each.addresses[0]),
+      );
+      const running = after.map(({ status }) => status.podIP);
+      expect(running.filter((address) => !listed.includes(address))).toEqual([]);
+      population.close();
+    } finally {
+      await plane.stop();
+    }
+  });
+});
+
 describe('scenario files', () => {
+  test('those that are shipped can be read', () => {
+    const directory = join(import.meta.dirname, '../testbed/scenarios');
+    const pods = readdirSync(directory).map((file) => {
+      const { workloads } = parseScenario(readFileSync(join(directory, file), 'utf8'));
+      return [file, workloads.reduce((sum, { replicas }) => sum + replicas, 0)];
+    });
+    expect(pods).toEqual([
+      ['shop.yaml', 10],
+      ['two-hundred.yaml', 200],
+    ]);
+  });
+
   test('a mistake is named with its place', () => {
     expect(() => parseScenario('workloads: [{name: a, program: cobol}]')).toThrow(/workloads\[0\]\.program/);
     expect(() => parseScenario('workloads: [{name: a, program: go, colour: red}]')).toThrow(/colour/);

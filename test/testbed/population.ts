@@ -1,19 +1,18 @@
 // Thousands of pods that are objects only: for measuring what a large cluster costs the agent and the API server.
-// Called by benches; the pods have addresses, owners and statuses as kubelet writes them, but nothing runs.
-import { randomBytes } from 'node:crypto';
-import type { ApiClient, KubeObject } from './api-client.ts';
-import type { ControlPlane } from './control-plane.ts';
+// Called by benches; the pods have addresses, owners, managed fields and statuses as in a real cluster, but nothing
+// runs. The bulk is written into etcd directly (10,000 pods in seconds); what changes later goes through the API.
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { KubeObject } from './api-client.ts';
+import type { ControlPlane, StoredObject } from './control-plane.ts';
 import {
   endpointSliceObject,
-  intermediateObject,
   nodeObject,
   nodeStatus,
   type PodTemplate,
   podObject,
   randomSuffix,
   runningStatus,
-  type SliceEndpoint,
-  workloadObject,
+  templateHash,
 } from './objects.ts';
 
 export interface PopulationOptions {
@@ -21,150 +20,184 @@ export interface PopulationOptions {
   /** Each selects the pods of one Deployment; also the number of Deployments. */
   readonly services: number;
   readonly nodes: number;
-  /** Requests in flight at once. */
-  readonly concurrency?: number;
-  /** Called now and then with the number of pods made so far. */
-  readonly onProgress?: (pods: number) => void;
+}
+
+interface FakePod {
+  readonly object: KubeObject;
+  readonly address: string;
+  readonly node: string;
 }
 
 interface Group {
   readonly replicaSet: KubeObject;
   readonly service: KubeObject;
   readonly template: PodTemplate;
-  readonly pods: { object: KubeObject; address: string; node: string }[];
+  readonly pods: FakePod[];
 }
 
 export interface Population {
-  readonly pods: number;
-  /** Replaces this many pods by new ones with new addresses, spread over all Deployments; slices follow. */
+  readonly nodes: readonly string[];
+  /** Replaces this many pods by new ones with new addresses, over all Deployments in turn; slices follow. */
   churn(pods: number): Promise<void>;
+  close(): void;
 }
 
-/** Runs tasks with a bounded number in flight; the first failure stops it. */
-async function inParallel<T>(
-  items: readonly T[],
-  concurrency: number,
-  task: (item: T) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    while (next < items.length) await task(items[next++] as T);
-  };
-  await Promise.all(Array.from({ length: concurrency }, worker));
-}
-
-/** Pod addresses 172.16.0.0/12, node addresses 192.168.0.0/16: nothing routes there. */
-function address(base: [number, number], index: number): string {
-  const [first, second] = base;
+/** Pods have 172.16.0.0/12, nodes 192.168.0.0/16: nothing is routed there. */
+function address(first: number, second: number, index: number): string {
   return `${first}.${second + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`;
 }
 
+function born(object: KubeObject): KubeObject {
+  const creationTimestamp = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+  return { ...object, metadata: { ...object.metadata, uid: randomUUID(), creationTimestamp } };
+}
+
+/** Fills an empty control plane. */
 export async function populate(plane: ControlPlane, options: PopulationOptions): Promise<Population> {
-  const { pods, services, nodes, concurrency = 8, onProgress } = options;
-  // The admin's connection pool of its own size, so that a bench's other requests do not wait behind these.
-  const admin = plane.client(plane.adminToken);
+  const { pods, services, nodes } = options;
   const names = Array.from({ length: nodes }, (_, index) => `fake-node-${index}`);
-  await inParallel([...names.entries()], concurrency, async ([index, name]) => {
-    const object = await admin.create(nodeObject(name, `zone-${index % 3}`, `172.16.${index % 256}.0/24`));
-    await admin.patchStatus(object, nodeStatus(name, address([192, 168], index)));
-  });
+  const builder = new Builder(plane, names);
+  await plane.store(names.map((name, index) => storedNode(name, index)));
   const namespaces = Array.from({ length: Math.min(20, services) }, (_, index) => `load-${index}`);
   for (const namespace of namespaces) await plane.createNamespace(namespace);
+  await builder.learn(namespaces[0] ?? 'default');
 
-  const state: State = { admin, names, made: 0 };
-  const groups: Group[] = [];
   const indices = Array.from({ length: services }, (_, index) => index);
   const share = (index: number): number => Math.floor(pods / services) + (index < pods % services ? 1 : 0);
-  await inParallel(indices, concurrency, async (index) => {
-    const group = await createGroup(
-      admin,
-      namespaces[index % namespaces.length] ?? 'default',
-      index,
-      share(index),
-    );
-    for (let n = share(index); n > 0; n--) group.pods.push(await createPod(state, group));
-    await writeSlice(admin, group);
-    groups.push(group);
-    onProgress?.(state.made);
-  });
+  const groups = await Promise.all(
+    indices.map((index) => builder.group(namespaces[index % namespaces.length] ?? 'default', index)),
+  );
+  const stored: StoredObject[] = [];
+  for (const [index, group] of groups.entries()) {
+    for (let n = share(index); n > 0; n--) group.pods.push(builder.pod(group));
+    stored.push(...group.pods.map(({ object }) => ({ key: keyOf('pods', object), object })));
+    const slice = born(builder.slice(group));
+    stored.push({ key: keyOf('endpointslices', slice), object: slice });
+  }
+  await plane.store(stored);
   let turn = 0;
   return {
-    pods,
+    nodes: names,
     churn: async (count) => {
-      for (let n = 0; n < count; n++) {
-        const group = groups[turn++ % groups.length];
-        if (!group) return;
-        const old = group.pods.shift();
-        group.pods.push(await createPod(state, group));
-        await writeSlice(admin, group);
-        if (old) await admin.delete(old.object);
-      }
+      for (let n = 0; n < count; n++) await builder.replaceOne(groups[turn++ % groups.length] as Group);
     },
+    close: () => builder.close(),
   };
 }
 
-interface State {
-  readonly admin: ApiClient;
-  readonly names: readonly string[];
-  made: number;
+function keyOf(resource: string, { metadata }: KubeObject): string {
+  return `${resource}/${metadata.namespace}/${metadata.name}`;
 }
 
-async function createGroup(
-  admin: ApiClient,
-  namespace: string,
-  index: number,
-  replicas: number,
-): Promise<Group> {
-  const name = `service-${index}`;
-  const template: PodTemplate = {
-    labels: { app: name, team: `team-${index % 7}`, 'app.kubernetes.io/part-of': 'load' },
+function storedNode(name: string, index: number): StoredObject {
+  const object = born(nodeObject(name, `zone-${index % 3}`, `172.16.${index % 256}.0/24`));
+  return {
+    key: `minions/${name}`,
+    object: { ...object, status: nodeStatus(name, address(192, 168, index)) },
+  };
+}
+
+class Builder {
+  readonly #nodes: readonly string[];
+  readonly #admin;
+  /** Of a pod that went through the API: who wrote which field is half of a pod's size. */
+  #managedFields: unknown;
+  #made = 0;
+
+  constructor(plane: ControlPlane, nodes: readonly string[]) {
+    // Connections of its own, so that a bench's other requests do not wait behind these.
+    this.#admin = plane.client(plane.adminToken);
+    this.#nodes = nodes;
+  }
+
+  close(): void {
+    this.#admin.close();
+  }
+
+  async learn(namespace: string): Promise<void> {
+    const template = templateOf('learn');
+    const pod = podObject({ namespace, name: 'learn', node: this.#nodes[0] ?? '', template });
+    await this.#admin.create(pod);
+    const written = await this.#admin.patchStatus(pod, this.#status(0));
+    this.#managedFields = written.metadata.managedFields;
+    await this.#admin.delete(pod);
+  }
+
+  #status(index: number): object {
+    return runningStatus({
+      hostAddress: address(192, 168, index % this.#nodes.length),
+      podAddress: address(172, 16, index + 1),
+      qosClass: 'Burstable',
+      containers: [
+        {
+          name: 'main',
+          image: 'testbed/fake:1',
+          containerId: `containerd://${randomBytes(32).toString('hex')}`,
+          restartCount: 0,
+        },
+      ],
+    });
+  }
+
+  async group(namespace: string, index: number): Promise<Group> {
+    const name = `service-${index}`;
+    const labels = { 'pod-template-hash': templateHash(name) };
+    const metadata = { name: `${name}-${templateHash(name)}`, namespace, uid: randomUUID(), labels };
+    const service = await this.#admin.create({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name, namespace },
+      spec: {
+        selector: { app: name },
+        ports: [{ name: 'main', port: 80, targetPort: 8080, protocol: 'TCP' }],
+      },
+    });
+    const replicaSet = { apiVersion: 'apps/v1', kind: 'ReplicaSet', metadata };
+    return { replicaSet, service, template: templateOf(name), pods: [] };
+  }
+
+  #bare(group: Group): { object: KubeObject; index: number; node: string } {
+    const index = this.#made++;
+    const { replicaSet, template } = group;
+    const { namespace = 'default', name } = replicaSet.metadata;
+    const node = this.#nodes[index % this.#nodes.length] ?? '';
+    const podName = `${name}-${randomSuffix()}`;
+    return {
+      object: podObject({ namespace, name: podName, node, owner: replicaSet, template }),
+      index,
+      node,
+    };
+  }
+
+  pod(group: Group): FakePod {
+    const { object: bare, index, node } = this.#bare(group);
+    const object = { ...born(bare), status: this.#status(index) };
+    object.metadata.managedFields = this.#managedFields;
+    return { object, address: address(172, 16, index + 1), node };
+  }
+
+  slice(group: Group): KubeObject {
+    const endpoints = group.pods.map(({ object, address, node }) => ({ address, node, pod: object }));
+    return endpointSliceObject(group.service, endpoints);
+  }
+
+  /** One pod goes and another comes, as in a rolling update. */
+  async replaceOne(group: Group): Promise<void> {
+    const old = group.pods.shift();
+    const { object: bare, index, node } = this.#bare(group);
+    const object = await this.#admin.create(bare);
+    await this.#admin.patchStatus(object, this.#status(index));
+    group.pods.push({ object, address: address(172, 16, index + 1), node });
+    await this.#admin.apply(this.slice(group));
+    if (old) await this.#admin.delete(old.object);
+  }
+}
+
+function templateOf(name: string): PodTemplate {
+  return {
+    labels: { app: name, 'app.kubernetes.io/part-of': 'load' },
     hostNetwork: false,
     qosClass: 'Burstable',
     containers: [{ name: 'main', image: 'testbed/fake:1', port: 8080 }],
   };
-  const wanted = workloadObject('Deployment', namespace, name, replicas, template);
-  if (!wanted) throw new Error('a Deployment has an object');
-  const replicaSet = intermediateObject(await admin.create(wanted), 1, template);
-  if (!replicaSet) throw new Error('a Deployment has a ReplicaSet');
-  const service = await admin.create({
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata: { name, namespace },
-    spec: { selector: { app: name }, ports: [{ name: 'main', port: 80, targetPort: 8080, protocol: 'TCP' }] },
-  });
-  return { replicaSet: await admin.create(replicaSet), service, template, pods: [] };
-}
-
-async function createPod(state: State, group: Group): Promise<Group['pods'][number]> {
-  const { replicaSet, template } = group;
-  const index = state.made++;
-  const { namespace = 'default', name } = replicaSet.metadata;
-  const node = state.names[index % state.names.length] ?? '';
-  const object = await state.admin.create(
-    podObject({ namespace, name: `${name}-${randomSuffix()}`, node, owner: replicaSet, template }),
-  );
-  const podAddress = address([172, 16], index + 1);
-  const containers = [
-    {
-      name: 'main',
-      image: 'testbed/fake:1',
-      containerId: `containerd://${randomBytes(32).toString('hex')}`,
-      restartCount: 0,
-    },
-  ];
-  const hostAddress = address([192, 168], index % state.names.length);
-  await state.admin.patchStatus(
-    object,
-    runningStatus({ hostAddress, podAddress, qosClass: 'Burstable', containers }),
-  );
-  return { object, address: podAddress, node };
-}
-
-async function writeSlice(admin: ApiClient, group: Group): Promise<void> {
-  const endpoints: SliceEndpoint[] = group.pods.map((pod) => ({
-    address: pod.address,
-    node: pod.node,
-    pod: pod.object,
-  }));
-  await admin.apply(endpointSliceObject(group.service, endpoints));
 }
