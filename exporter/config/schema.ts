@@ -175,7 +175,10 @@ const limits = section(
   {
     edges: integer(16_384, 64, 1_048_576, { description: 'Pairs of who talks to whom, in the kernel.' }),
     owners: integer(8192, 64, 1_048_576, { description: 'Local workloads and processes, in the kernel.' }),
-    sockets: integer(262_144, 64, 16_777_216, { description: 'Sockets followed at once.' }),
+    sockets: integer(65_536, 64, 16_777_216, {
+      description:
+        'Open connections whose two ends, both on this host, are joined; when full, the oldest lose the name of their far end.',
+    }),
     series_per_metric: integer(10_000, 10, 1_000_000, { description: 'Series of one metric.' }),
     series_idle_seconds: integer(300, 10, 86_400, {
       description: 'A series goes this many seconds after the last activity of its workload.',

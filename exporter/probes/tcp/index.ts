@@ -114,7 +114,7 @@ function iterator(loaded: LoadedProbe, program: string): BpfLink {
  */
 export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
   const { loader, config, identity, self = process.pid } = options;
-  const { edges, owners } = config.limits;
+  const { edges, owners, sockets } = config.limits;
   let table: EdgeTable | undefined;
   const ownerRodata = {
     agent_tgid: config.identity.include_self ? 0 : self,
@@ -124,7 +124,7 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
     object: 'tcp',
     programs: PROGRAMS,
     rodata: ownerRodata,
-    maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners },
+    maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners, pairs: sockets },
     prepare: (object) => {
       table = edgeTable(object);
       table.initialise();
