@@ -109,20 +109,22 @@ struct http_conn {
 	u16 remote_port;
 	u16 local_port;
 	u16 trace_number; /* the request that `traceparent` belongs to */
-	u16 link_number;  /* the request that `link_*` belong to */
-	u8 trace_flags;	  /* enum http_trace_flags */
+	u16 state_number; /* the same for its tracestate, which is in a map */
+	u16 state_length;
+	u16 link_number; /* the same for `link_*` */
+	u8 has_trace;	 /* `traceparent` holds something, for request trace_number */
 	u8 pad;
 	u8 remote[16];
-	u64 ignored_ns;	 /* when an answer's bytes were last passed over */
-	u64 seed;	 /* trace and span ids derive from it */
-	u64 link_seed;	 /* the connection and the request that is being served by the thread that asks */
+	u8 local[16];
+	u64 ignored_ns;	  /* when an answer's bytes were last passed over */
+	u64 seed;	  /* with a request's own number: its trace and span ids */
+	u64 link_seed;	  /* the same of the request that the asking thread serves; 0: none that is certain */
 	u64 link_request;
 	struct http_direction directions[2];
 	struct http_exchange exchanges[HTTP_PIPELINE];
 	u8 traceparent[HTTP_TRACEPARENT + 1];
+	u8 link_traceparent[HTTP_TRACEPARENT + 1]; /* of the request being served; empty: it had none */
 };
-
-enum http_trace_flags { TRACE_PARENT = 1, TRACE_STATE = 2 };
 
 /* How an exchange ended. */
 struct http_end {
@@ -142,6 +144,9 @@ struct http_call {
 	u64 skip; /* bytes to step over before anything is read; already taken from `total` */
 	u64 total; /* bytes of this call not yet dealt with */
 	u64 begin_ns; /* when the call began; `end.now_ns` is when it returned */
+	u64 serving_seed; /* the request that this thread has read last and serves alone; 0: none */
+	u64 serving_request;
+	u64 blocks; /* the call reads, and waits for what it reads: a thread that does has one thing to do */
 	struct http_end end;
 	struct http1_window window;
 };

@@ -17,11 +17,6 @@ const volatile u64 http_bounds_ns[HTTP_BOUNDS] = {5000000,   10000000,	25000000,
 const volatile u32 http_bounds = 14;
 const volatile u32 http_shard_mask = 0; /* processors share elements of http_requests by this mask */
 const volatile u32 http_paths_per_second = 1000;
-const volatile u32 http_spans = 0; /* 1: sample */
-const volatile u32 http_sample_share = 0; /* of 2^32 */
-const volatile u32 http_sample_errors = 1;
-const volatile u64 http_sample_slow_ns = 0; /* 0: off */
-const volatile u32 http_spans_per_second = 100;
 
 static const struct http_totals http_no_totals;
 
@@ -159,6 +154,8 @@ static __always_inline void http_on_target(struct http_conn *conn, struct http_c
 	direction->route = ROUTE_REST;
 }
 
+#include "http_spans.h"
+
 /*
  * Finished requests.
  */
@@ -253,13 +250,6 @@ static __always_inline void http_finish(struct http_conn *conn, struct http_end 
 		http_add(totals, conn, exchange, duration);
 	else
 		http_count(HTTP_LOST_MAP_FULL, 1);
-}
-
-static __always_inline void http_on_trace_field(struct http_conn *conn, struct http_call *call,
-						struct http_direction *direction, int event)
-{
-}
-
-static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call)
-{
+	if (http_spans)
+		http_sample(conn, end, duration);
 }

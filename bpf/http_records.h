@@ -129,6 +129,7 @@ struct http_span_event {
 	u8 has_traceparent;
 	u8 pad;
 	u8 remote[16];
+	u8 local[16];
 	u8 traceparent[HTTP_TRACEPARENT + 1];
 	u8 link_traceparent[HTTP_TRACEPARENT + 1]; /* of the request being served; empty: it had none */
 	u8 tracestate[HTTP_TRACESTATE];

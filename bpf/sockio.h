@@ -192,12 +192,19 @@ struct sockio_message {
 
 #define SOCKIO_PUMPS 512 /* steps of one call at most; what is beyond is counted as lost */
 
-/* Sequence number behind the last byte that the process has sent, or received. */
-static __always_inline u32 sockio_position(struct tcp_sock *tcp, bool sends)
+/* Sequence number behind the last byte that the process has sent, or received. A call that reads up to the end takes
+ * the FIN too, which has a number of its own. */
+static __always_inline u32 sockio_position(struct sock *sk, struct tcp_sock *tcp, bool sends)
 {
 	struct tcp_sock___sockio *fields = (void *)tcp;
+	u32 read;
 
-	return sends ? fields->write_seq : fields->copied_seq;
+	if (sends)
+		return fields->write_seq;
+	read = fields->copied_seq;
+	if ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) && read == fields->rcv_nxt)
+		read--;
+	return read;
 }
 
 static __always_inline u8 sockio_shutdown(struct sock *sk)

@@ -127,6 +127,7 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	}
 	seen = sockio_find_buffers(task, current, provider, sends) && !(flags & MSG_TRUNC);
 	task->call.direction = direction_of(role, sends);
+	task->call.blocks = !sends && !(flags & MSG_DONTWAIT);
 	task->call.total = length;
 	task->call.end.now_ns = bpf_ktime_get_ns();
 	task->call.begin_ns = sends && seen && task->entry_ns ? task->entry_ns : task->call.end.now_ns;
@@ -235,7 +236,7 @@ SEC("fexit/tcp_recvmsg")
 int BPF_PROG(sockio_receive_exit_nonblock, struct sock *sk, struct msghdr *msg, size_t size, int nonblock, int flags,
 	     int *address_length, int result)
 {
-	return sockio_deliver(sk, result, flags, false, FROM_ENTRY);
+	return sockio_deliver(sk, result, nonblock ? flags | MSG_DONTWAIT : flags, false, FROM_ENTRY);
 }
 
 /* sendfile and splice before 6.5, dc97391e6610 ("sock: Remove ->sendpage*() in favour of sendmsg(MSG_SPLICE_PAGES)"). */

@@ -5,6 +5,8 @@ import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
 import { RingBuffer } from '../../kernel/native.ts';
 import type { VariableValue } from '../../kernel/object.ts';
+import { createLost } from '../../telemetry/lost.ts';
+import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { SpanSink } from '../../telemetry/spans/types.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import type { EdgeDirectory } from '../edges.ts';
@@ -12,6 +14,7 @@ import { createEventReader } from './events.ts';
 import { Paths } from './paths.ts';
 import { Records } from './records.ts';
 import { needsExactPaths, RouteBook } from './routes.ts';
+import { createSampleReader } from './samples.ts';
 import { HttpSource } from './source.ts';
 
 type HttpConfig = Config['probes']['http'];
@@ -144,13 +147,15 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
     directory,
     learn: () => directory.learn(table.read()),
   });
-  const read = createEventReader(loaded.btf, { paths: (events) => paths.take(events), span: () => {} });
+  const span =
+    options.spans === undefined ? () => {} : sampleReader(options, loaded, records, paths, () => source);
+  const read = createEventReader(loaded.btf, { paths: (events) => paths.take(events), span });
   const ring = new RingBuffer(loaded.map('http_events'), read).unref();
   const drain = () => {
     for (let batch = ring.take(); batch !== undefined; batch = ring.take()) read(batch.buffer);
   };
   start(loaded, records);
-  const source = new HttpSource({
+  const source: HttpSource = new HttpSource({
     requests: loaded.map('http_requests'),
     active: loaded.map('http_active'),
     shared: loaded.map('http_shared'),
@@ -168,6 +173,30 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
     loaded.close();
   };
   return { loaded, source, drain, close };
+}
+
+function sampleReader(
+  { directory, table, spans, store }: HttpProbeOptions,
+  loaded: LoadedProbe,
+  records: Records,
+  paths: Paths,
+  source: () => HttpSource,
+): (batch: Buffer, at: number) => void {
+  if (spans === undefined) throw new Error('no span sink');
+  const lost = createLost(store);
+  return createSampleReader({
+    btf: loaded.btf,
+    records,
+    paths,
+    directory,
+    sink: spans,
+    learn: () => directory.learn(table.read()),
+    exemplar: (key, route, record, identity) => {
+      const histogram = source().histogram(key, route);
+      if (histogram !== undefined) addExemplar(histogram, record, identity);
+    },
+    unnamed: () => lost('http_span_unnamed'),
+  });
 }
 
 /** From now on a connection is seen from its first byte. */

@@ -27,8 +27,6 @@ const ERRORS: Readonly<Record<string, string>> = {
   ERROR_IDLE: 'no_response',
 };
 
-export const REASONS = ['none', 'error', 'slow', 'parent', 'share'] as const;
-
 /** A 64-bit count, exact up to 2^53. */
 export function readCount(values: Buffer, at: number): number {
   return values.readUInt32LE(at) + values.readUInt32LE(at + 4) * 0x1_0000_0000;

@@ -2,6 +2,7 @@
 // TCP source, which reads the edges; index.ts builds it.
 import type { BpfMap } from '../../kernel/native.ts';
 import { createLost, type Lost } from '../../telemetry/lost.ts';
+import { runPaced } from '../../telemetry/pacing.ts';
 import { createServiceGraph, type ServiceGraph } from '../../telemetry/service_graph.ts';
 import type { Counter, Gauge, Histogram, SeriesStore } from '../../telemetry/store.ts';
 import { type EdgeDirectory, type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
@@ -70,6 +71,7 @@ export class HttpSource {
   readonly #unparsed: Readonly<Record<string, Counter>>;
   readonly #bounds: number;
   #round = 0;
+  #running: Promise<void> | undefined;
 
   constructor(options: HttpSourceOptions) {
     const { store } = options;
@@ -93,15 +95,26 @@ export class HttpSource {
     return Object.fromEntries(this.#options.records.counters.map((name, i) => [name, this.#counted[i] ?? 0]));
   }
 
-  /** Adds to the store what was counted since the last call. */
-  collect(): void {
+  /** Adds to the store what was counted since the last call. Who asks meanwhile waits for the same end. */
+  collect(): Promise<void> {
+    this.#running ??= runPaced(this.steps()).finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  /** `collect` in steps of well under a millisecond, but for the reading of the maps. */
+  *steps(): Generator<void, void, void> {
     const { requests, records, drain, paths, store, routes } = this.#options;
     this.#round++;
     drain();
     paths.answer();
     const { count, keys, values } = requests.readAll();
     const stride = count === 0 ? 0 : values.length / count;
-    for (let i = 0; i < count; i++) this.#account(keys, i * records.key.size, values, i * stride);
+    for (let i = 0; i < count; i++) {
+      this.#account(keys, i * records.key.size, values, i * stride);
+      yield;
+    }
     this.#forget(count);
     this.#collectActive();
     this.#collectCounters();

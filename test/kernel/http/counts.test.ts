@@ -43,12 +43,12 @@ describe.each([1, 16, 256])('over %i connections', (connections) => {
     await nginx.stop();
     const expected = { 'GET 200': REQUESTS };
     expect(logTable()).toEqual(expected);
-    expect(probe.table('server', port, METHOD_STATUS)).toEqual(expected);
-    expect(probe.table('client', port, METHOD_STATUS)).toEqual(expected);
+    expect(await probe.table('server', port, METHOD_STATUS)).toEqual(expected);
+    expect(await probe.table('client', port, METHOD_STATUS)).toEqual(expected);
     const byRoute = { 'GET 200 /hello/{id}': REQUESTS };
-    expect(probe.table('server', port, METHOD_STATUS_ROUTE)).toEqual(byRoute);
-    expect(probe.table('client', port, METHOD_STATUS_ROUTE)).toEqual(byRoute);
-    expect(probe.lost()).toEqual({});
+    expect(await probe.table('server', port, METHOD_STATUS_ROUTE)).toEqual(byRoute);
+    expect(await probe.table('client', port, METHOD_STATUS_ROUTE)).toEqual(byRoute);
+    expect(await probe.lost()).toEqual({});
   }, 600_000);
 });
 
@@ -57,7 +57,7 @@ it('sends no message to userspace in the steady state', async () => {
   probe.collect();
   const before = probe.http.source.counters;
   await h2load(nginx.url('/hello/2'), REQUESTS / 4, 16);
-  expect(probe.requests('server', { server_port: nginx.port })).toBe(1000 + REQUESTS / 4);
+  expect(await probe.requests('server', { server_port: nginx.port })).toBe(1000 + REQUESTS / 4);
   const after = probe.http.source.counters;
   expect(after.span_events).toBe(before.span_events);
   // other programs of this machine may ask for paths of their own
@@ -80,13 +80,13 @@ it('counts mixed methods, statuses and routes, and wrk as it stops in the middle
     table[row] = (table[row] ?? 0) + 1;
   }
   const port = { server_port: nginx.port };
-  expect(probe.table('server', port, METHOD_STATUS_ROUTE)).toEqual(table);
-  const server = probe.requests('server', port);
+  expect(await probe.table('server', port, METHOD_STATUS_ROUTE)).toEqual(table);
+  const server = await probe.requests('server', port);
   // wrk leaves requests behind whose answers it never reads; nothing else may differ
-  const client = probe.requests('client', port);
+  const client = await probe.requests('client', port);
   expect(server - wrk - 10 * each).toBeGreaterThanOrEqual(0);
   expect(server - wrk - 10 * each).toBeLessThanOrEqual(32);
   expect(client - server).toBeLessThanOrEqual(32);
   expect(client).toBeGreaterThanOrEqual(wrk + 10 * each);
-  expect(probe.lost()).toEqual({});
+  expect(await probe.lost()).toEqual({});
 }, 300_000);

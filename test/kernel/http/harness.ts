@@ -85,7 +85,6 @@ export class Probe {
       spans: options.spans,
       ...(options.shards === undefined ? {} : { shards: options.shards }),
     });
-    this.collect();
   }
 
   /** Several collections, as paths that are new need more than one. */
@@ -108,14 +107,14 @@ export class Probe {
   }
 
   /** Requests counted, after a collection of what is there now. */
-  requests(side: Side, labels: Labels): number {
-    this.collect();
+  async requests(side: Side, labels: Labels): Promise<number> {
+    await this.collect();
     return sumCounts(this.points(DURATIONS[side], labels));
   }
 
   /** Requests by the values of some labels, joined by a space; both sides must have the same to be equal. */
-  table(side: Side, labels: Labels, by: readonly string[]): Record<string, number> {
-    this.collect();
+  async table(side: Side, labels: Labels, by: readonly string[]): Promise<Record<string, number>> {
+    await this.collect();
     const out: Record<string, number> = {};
     for (const point of this.points(DURATIONS[side], labels)) {
       const row = by
@@ -131,8 +130,8 @@ export class Probe {
   }
 
   /** Kernel counters of losses; they are about the whole machine. */
-  lost(): Record<string, number> {
-    this.collect();
+  async lost(): Promise<Record<string, number>> {
+    await this.collect();
     return Object.fromEntries(
       Object.entries(this.http.source.counters).filter(
         ([name, count]) => name.startsWith('lost_') && count > 0,
