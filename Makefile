@@ -16,7 +16,7 @@ BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_AR
   -nostdinc -Ibpf -Ibpf/include -isystem native/vendor/include
 TS_SOURCES := $(shell find exporter -name '*.ts' 2>/dev/null)
 
-.PHONY: bpf-flags help deps test-deps build native bpf ts run test lint format bench guests clean
+.PHONY: docs bpf-flags help deps test-deps build native bpf ts run test lint format bench guests clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
@@ -59,6 +59,11 @@ test: test-deps build ## Build, then run every check and test; ends with a summa
 
 lint: deps ## Formatting, lint, types, unused code, and the rules of the house
 	@node scripts/test.ts lint
+
+docs: deps ## Write the pages and files that are generated: metrics, configuration, chart
+	@node exporter/cli/main.ts metrics >docs/metrics.md
+	@node exporter/cli/main.ts config docs >docs/configuration.md
+	@node charts/generate.ts
 
 format: deps ## Rewrite the files as the formatter wants them
 	@biome check --write .
