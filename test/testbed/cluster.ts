@@ -20,9 +20,11 @@ import {
   intermediateObject,
   nodeObject,
   nodeStatus,
+  ownedBy,
   type PodTemplate,
   podName,
   podObject,
+  randomSuffix,
   runningStatus,
   type WorkloadKind,
   workloadObject,
@@ -96,6 +98,13 @@ export interface External {
   readonly address: string;
   readonly port: number | undefined;
   readonly peer: Peer;
+}
+
+export interface ForeignPod {
+  readonly object: KubeObject;
+  readonly cgroups: readonly string[];
+  /** Writes its status: it runs. */
+  announce(): Promise<void>;
 }
 
 const DEFAULTS = { kind: 'Deployment', replicas: 1, hostNetwork: false, qosClass: 'Burstable' } as const;
@@ -268,7 +277,7 @@ export class Cluster {
       command: this.#pauseProgram(),
       args: ['infinity'],
       netns: network.netns,
-      cgroups: this.#cgroups(workload, object, randomBytes(32).toString('hex')),
+      cgroups: this.#cgroups(workload.spec.qosClass, object, randomBytes(32).toString('hex')),
     });
     const container = await this.#startContainer(workload, object, id, network);
     const pod: Pod = {
@@ -294,12 +303,12 @@ export class Cluster {
     return path;
   }
 
-  #cgroups(workload: Workload, pod: KubeObject, containerId: string): string[] {
+  #cgroups(qosClass: QosClass, pod: KubeObject, containerId: string): string[] {
     const { cgroupDriver, cgroupVersion, runtime, kubeletRoot } = this.#options;
     const path = containerCgroupPath({
       driver: cgroupDriver,
       runtime,
-      qosClass: workload.spec.qosClass,
+      qosClass,
       podUid: pod.metadata.annotations?.['kubernetes.io/config.hash'] ?? pod.metadata.uid ?? '',
       containerId,
       root: kubeletRoot,
@@ -315,7 +324,7 @@ export class Cluster {
   ): Promise<{ containerId: string; peer: Peer }> {
     const containerId = randomBytes(32).toString('hex');
     const { program, port } = workload.spec;
-    const cgroups = this.#cgroups(workload, pod, containerId);
+    const cgroups = this.#cgroups(workload.spec.qosClass, pod, containerId);
     const peer = await startPeer(this.slot, {
       name: id,
       program,
@@ -325,6 +334,48 @@ export class Cluster {
     });
     const scheme = this.#options.runtime === 'cri-o-crun' ? 'cri-o' : this.#options.runtime;
     return { containerId: `${scheme}://${containerId}`, peer };
+  }
+
+  /**
+   * A pod from a DaemonSet that is not a workload of this cluster: its object and its container's cgroups. What runs
+   * in it is the caller's business.
+   */
+  async createForeignPod(
+    daemonSet: KubeObject,
+    template: { metadata: object; spec: { containers: { name: string; image: string }[] } },
+    node: NodeNetwork,
+  ): Promise<ForeignPod> {
+    const { namespace = 'default', name } = daemonSet.metadata;
+    const { admin } = this.controlPlane;
+    const object = await admin.create({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: {
+        ...template.metadata,
+        name: `${name}-${randomSuffix()}`,
+        namespace,
+        ownerReferences: [ownedBy(daemonSet)],
+      },
+      spec: { ...template.spec, nodeName: node.name },
+    });
+    const containerId = randomBytes(32).toString('hex');
+    const qosClass = 'Burstable';
+    const [container] = template.spec.containers;
+    if (!container) throw new Error(`${name} has no container`);
+    const { name: containerName, image } = container;
+    const status = runningStatus({
+      hostAddress: node.address,
+      podAddress: node.address,
+      qosClass,
+      containers: [
+        { name: containerName, image, containerId: `containerd://${containerId}`, restartCount: 0 },
+      ],
+    });
+    return {
+      object,
+      cgroups: this.#cgroups(qosClass, object, containerId),
+      announce: async () => void (await admin.patchStatus(object, status)),
+    };
   }
 
   /** Writes the pod's status as kubelet does once its containers run. */
