@@ -86,6 +86,21 @@ async function namedBy(
   }
 }
 
+/** Tells what crossed from the kernel to the agent; read after the probe's own source. */
+function countEvents(source: HttpProbe['source'], store: SeriesStore): Source {
+  const events = (['path', 'span'] as const).map((kind) => {
+    return { name: `${kind}_events`, counter: store.counter('knp.http.events', { kind }), seen: 0 };
+  });
+  const collect = () => {
+    for (const event of events) {
+      const total = source.counters[event.name] ?? 0;
+      event.counter.add(total - event.seen);
+      event.seen = total;
+    }
+  };
+  return { name: 'http events', collect };
+}
+
 class Running implements Measurement {
   readonly store: SeriesStore;
   readonly collector: Collector;
@@ -177,6 +192,7 @@ class Running implements Measurement {
       return;
     }
     this.collector.add(this.#http.source);
+    this.collector.add(countEvents(this.#http.source, store));
     this.#kernel.watch(this.#http.loaded);
     this.probes.push({ name: 'http', state: 'attached', hooks: this.#http.loaded.choices });
   }

@@ -134,4 +134,15 @@ export const HTTP_METRICS = defineMetrics([
     description: 'Duration of requests between two nodes of the service graph, measured by the client.',
     buckets: HTTP_DURATION_SECONDS,
   },
+  {
+    probe: 'http',
+    stability: 'development',
+    name: 'knp.http.events',
+    kind: 'counter',
+    unit: '{event}',
+    description:
+      'Records that crossed from the kernel to the agent: paths seen for the first time, sampled requests. Requests as such send none.',
+    attributes: ['kind'],
+    values: { kind: ['path', 'span'] },
+  },
 ]);
