@@ -25,12 +25,15 @@ export async function runAgent(config: Config): Promise<void> {
   const log = createLog(config.log);
   const signals = watchSignals(log.logger);
   const agent = new Agent(config, log.logger, log.lost);
+  let ending: string | undefined;
   try {
     await agent.start();
-    log.logger.info({ signal: await signals.first }, 'stopping');
+    ending = await signals.first;
+    log.logger.info({ signal: ending }, 'stopping');
   } finally {
     await agent.stop();
-    log.logger.info({}, 'stopped');
+    // What prevented the start is told by the caller, in one sentence.
+    if (ending !== undefined) log.logger.info({}, 'stopped');
     await log.flush();
     signals.close();
   }

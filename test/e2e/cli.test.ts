@@ -17,11 +17,13 @@ function file(name: string, text: string): string {
   return path;
 }
 
+const COMMANDS = ['run', 'doctor', 'top', 'trace', 'map', 'metrics', 'config'];
 const AS_NOBODY = ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups', '--'];
-const without = (capability: string) => [
+const without = (capabilities: readonly string[]) => [
   'setpriv',
-  `--bounding-set=-${capability}`,
-  `--inh-caps=-${capability}`,
+  ...['bounding-set', 'inh-caps'].map(
+    (set) => `--${set}=${capabilities.map((name) => `-${name}`).join(',')}`,
+  ),
   '--',
 ];
 
@@ -62,13 +64,13 @@ describe('help', () => {
   test('names every command, with examples', async () => {
     const { code, stdout } = await run(['--help']);
     expect(code).toBe(0);
-    for (const command of ['run', 'doctor', 'top', 'metrics', 'config']) {
+    for (const command of COMMANDS) {
       expect(stdout).toMatch(new RegExp(`^  ${command} .*\\S`, 'm'));
     }
     expect(stdout).toContain('Examples:');
   });
 
-  test.each(['run', 'doctor', 'top', 'metrics', 'config'])('of %s', async (command) => {
+  test.each(COMMANDS)('of %s', async (command) => {
     const { code, stdout, stderr } = await run([command, '--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatch(new RegExp(`^Usage: kubenetprobe ${command} `));
@@ -190,12 +192,17 @@ describe('rights', () => {
     });
   });
 
-  test.each(['net_admin'])('run as root without CAP_%s', async (capability) => {
-    const outcome = await run(['run', '--listen', '127.0.0.1:0'], { wrap: without(capability) });
+  test.each([
+    { dropped: ['net_admin'], named: 'CAP_NET_ADMIN', these: 'this capability' },
+    { dropped: ['bpf', 'sys_admin'], named: 'CAP_BPF', these: 'this capability' },
+    { dropped: ['perfmon', 'sys_admin'], named: 'CAP_PERFMON', these: 'this capability' },
+    { dropped: ['bpf', 'perfmon', 'sys_admin'], named: 'CAP_BPF, CAP_PERFMON', these: 'these capabilities' },
+  ])('run as root without $dropped', async ({ dropped, named, these }) => {
+    const outcome = await run(['run', '--listen', '127.0.0.1:0'], { wrap: without(dropped) });
     expect(outcome).toEqual({
       code: 1,
       stdout: '',
-      stderr: `kubenetprobe: This process lacks CAP_${capability.toUpperCase()}: run it as root, or add this capability to its container or service.\n`,
+      stderr: `kubenetprobe: This process lacks ${named}: run it as root, or add ${these} to its container or service.\n`,
     });
   });
 

@@ -12,7 +12,7 @@ import { expect } from 'vitest';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const BIN = `${ROOT}bin/kubenetprobe`;
 
-if (!existsSync(`${ROOT}dist/cli/main.js`)) throw new Error("dist/ is missing: run 'make build'");
+if (!existsSync(`${ROOT}dist/agent/main.js`)) throw new Error("dist/ is missing: run 'make build'");
 
 export interface RunOptions {
   env?: Record<string, string>;
