@@ -115,10 +115,10 @@ static __noinline u32 http_edge_of(struct sock *sk, struct socket_state *state, 
 
 static __always_inline bool http_is_older(struct socket_state *state)
 {
-	struct http_shared *shared = http_shared_state();
+	struct http_control *control = http_controls();
 
-	return (state->flags & SOCKET_PREEXISTING) || !shared || !shared->started_ns ||
-	       state->start_ns < shared->started_ns;
+	return (state->flags & SOCKET_PREEXISTING) || !control || !control->started_ns ||
+	       state->start_ns < control->started_ns;
 }
 
 /* The local address as 16 bytes, like remote_address(). */

@@ -65,6 +65,19 @@ struct {
 	__type(value, struct http_shared);
 } http_shared SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct http_control);
+} http_control SEC(".maps");
+
+static __always_inline struct http_control *http_controls(void)
+{
+	u32 zero = 0;
+	return bpf_map_lookup_elem(&http_control, &zero);
+}
+
 static __always_inline struct http_shared *http_shared_state(void)
 {
 	u32 zero = 0;
@@ -250,6 +263,6 @@ static __always_inline void http_finish(struct http_conn *conn, struct http_end 
 		http_add(totals, conn, exchange, duration);
 	else
 		http_count(HTTP_LOST_MAP_FULL, 1);
-	if (http_spans)
+	if (http_sampling())
 		http_sample(conn, end, duration);
 }

@@ -74,9 +74,15 @@ struct http_names {
 	u32 pad;
 };
 
+/* Written by userspace. */
+struct http_control {
+	u64 started_ns; /* when everything was attached: sockets older than that are joined; 0: not yet */
+	u32 sampling;	/* somebody wants spans */
+	u32 pad;
+};
+
 struct http_shared {
 	struct http_names names; /* never written */
-	u64 started_ns; /* when everything was attached; written by userspace. Sockets older than that are joined. */
 	struct http_limiter paths;
 	struct http_limiter spans;
 	u64 counters[HTTP_COUNTERS];

@@ -37,6 +37,16 @@ struct {
 	__type(value, struct http_served);
 } http_serving SEC(".maps");
 
+static __always_inline bool http_sampling(void)
+{
+	struct http_control *control;
+
+	if (!http_spans)
+		return false;
+	control = http_controls();
+	return control && control->sampling;
+}
+
 /* A number of the request that no other of its connection has. */
 static __always_inline u64 http_request_id(const struct http_exchange *exchange)
 {
@@ -48,7 +58,7 @@ static __always_inline void http_on_trace_field(struct http_conn *conn, struct h
 {
 	u64 start = call->window.value_start & HTTP1_MASK;
 
-	if (!http_spans)
+	if (!http_sampling())
 		return;
 	if (event == HTTP1_TRACEPARENT) {
 		bool again = conn->has_trace && conn->trace_number == direction->number;
@@ -89,7 +99,7 @@ static __always_inline void http_on_request(struct http_conn *conn, struct http_
 	struct http_exchange *exchange = http_exchange_of(conn, call->end.exchange);
 	struct http_served *served;
 
-	if (!http_spans)
+	if (!http_sampling())
 		return;
 	if (conn->role == ROLE_SERVER) {
 		http_serve(conn, call, exchange);

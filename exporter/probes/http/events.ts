@@ -35,11 +35,13 @@ export function createEventReader(btf: Btf, handlers: EventHandlers): (batch: Bu
   };
   return (batch) => {
     const paths: PathEvent[] = [];
+    const spans: number[] = [];
     forEachRecord(batch, (start) => {
       const kind = batch.readUInt32LE(start);
       if (kind === EVENT_PATH) paths.push(pathEvent(batch, start));
-      else if (kind === EVENT_SPAN) handlers.span(batch, start);
+      else if (kind === EVENT_SPAN) spans.push(start);
     });
-    if (paths.length > 0) handlers.paths(paths);
+    if (paths.length > 0) handlers.paths(paths); // first: spans ask for the routes
+    for (const start of spans) handlers.span(batch, start);
   };
 }

@@ -3,7 +3,7 @@
 import type { Config } from '../../config/schema.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
-import { RingBuffer } from '../../kernel/native.ts';
+import { type BpfMap, RingBuffer } from '../../kernel/native.ts';
 import type { VariableValue } from '../../kernel/object.ts';
 import { createLost } from '../../telemetry/lost.ts';
 import { addExemplar } from '../../telemetry/spans/exemplars.ts';
@@ -154,7 +154,7 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
   const drain = () => {
     for (let batch = ring.take(); batch !== undefined; batch = ring.take()) read(batch.buffer);
   };
-  start(loaded, records);
+  const control = new Control(loaded.map('http_control'), records, options.spans);
   const source: HttpSource = new HttpSource({
     requests: loaded.map('http_requests'),
     active: loaded.map('http_active'),
@@ -169,6 +169,7 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
     walk: () => void loaded.links.get('http_walk')?.read(),
   });
   const close = () => {
+    control.close();
     ring.close();
     loaded.close();
   };
@@ -199,11 +200,38 @@ function sampleReader(
   });
 }
 
-/** From now on a connection is seen from its first byte. */
-function start(loaded: LoadedProbe, records: Records): void {
-  const shared = loaded.map('http_shared');
-  const key = Buffer.alloc(4);
-  const state = shared.lookup(key) ?? Buffer.alloc(records.shared.size);
-  state.writeBigUInt64LE(process.hrtime.bigint(), records.shared.started);
-  shared.update(key, state);
+/** How often it is looked whether somebody wants spans. */
+const SAMPLING_CHECK_MILLIS = 250;
+
+/** Tells the kernel since when it sees connections from their first byte, and whether somebody wants samples. */
+class Control {
+  readonly #map: BpfMap;
+  readonly #records: Records;
+  readonly #sink: SpanSink | undefined;
+  readonly #startedNs = process.hrtime.bigint();
+  readonly #timer: NodeJS.Timeout | undefined;
+  #sampling: boolean | undefined;
+
+  constructor(map: BpfMap, records: Records, sink: SpanSink | undefined) {
+    this.#map = map;
+    this.#records = records;
+    this.#sink = sink;
+    this.check();
+    if (sink !== undefined) this.#timer = setInterval(() => this.check(), SAMPLING_CHECK_MILLIS).unref();
+  }
+
+  check(): void {
+    const sampling = this.#sink?.active ?? false;
+    if (sampling === this.#sampling) return;
+    this.#sampling = sampling;
+    const { size, started, sampling: at } = this.#records.control;
+    const value = Buffer.alloc(size);
+    value.writeBigUInt64LE(this.#startedNs, started);
+    value.writeUInt32LE(sampling ? 1 : 0, at);
+    this.#map.update(Buffer.alloc(4), value);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
 }

@@ -68,7 +68,8 @@ export class Records {
   };
   readonly active: { edge: number; method: number };
   readonly routeKey: { size: number; hash: number; edge: number };
-  readonly shared: { size: number; started: number; counters: number };
+  readonly shared: { counters: number };
+  readonly control: { size: number; started: number; sampling: number };
   /** `enum http_counter` in lower case: `lost_malformed`, `connections`, ... */
   readonly counters: readonly string[];
   readonly #methods: readonly string[];
@@ -108,11 +109,12 @@ export class Records {
       hash: routeKey.offset('path_hash'),
       edge: routeKey.offset('edge_id'),
     };
-    const shared = btf.layout('http_shared');
-    this.shared = {
-      size: shared.size,
-      started: shared.offset('started_ns'),
-      counters: shared.offset('counters'),
+    this.shared = { counters: btf.layout('http_shared').offset('counters') };
+    const control = btf.layout('http_control');
+    this.control = {
+      size: control.size,
+      started: control.offset('started_ns'),
+      sampling: control.offset('sampling'),
     };
     this.counters = names(btf, 'http_counter', 'HTTP_')
       .slice(0, -1)

@@ -54,7 +54,7 @@ describe.each([1, 16, 256])('over %i connections', (connections) => {
 
 it('sends no message to userspace in the steady state', async () => {
   await h2load(nginx.url('/hello/1'), 1000, 4);
-  probe.collect();
+  await probe.collect();
   const before = probe.http.source.counters;
   await h2load(nginx.url('/hello/2'), REQUESTS / 4, 16);
   expect(await probe.requests('server', { server_port: nginx.port })).toBe(1000 + REQUESTS / 4);

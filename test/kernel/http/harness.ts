@@ -32,19 +32,6 @@ type Side = keyof typeof DURATIONS;
 /** The provider under test: the tests are the same for each (`KNPTEST_HTTP_PROVIDER`). */
 export const PROVIDER = (process.env.KNPTEST_HTTP_PROVIDER ?? 'auto') as Config['probes']['http']['provider'];
 
-/** The variables of the edge table as the TCP object was loaded with them. */
-function edgeVariables(tcp: TcpProbe): Record<string, bigint> {
-  const values = tcp.loaded.object.maps.find((map) => map.name.endsWith('.rodata'));
-  const bytes = values && tcp.loaded.map(values.name).lookup(Buffer.alloc(4));
-  if (!bytes) throw new Error('the TCP object has no variables');
-  return Object.fromEntries(
-    tcp.loaded.btf
-      .variables('.rodata')
-      .filter(({ name }) => name === 'agent_tgid' || name === 'cgroup_subsystem')
-      .map(({ name, offset }) => [name, BigInt.asUintN(32, BigInt(bytes.readInt32LE(offset)))]),
-  );
-}
-
 /** Both probes and the store that they fill. */
 export class Probe {
   readonly store: SeriesStore;
@@ -80,7 +67,7 @@ export class Probe {
       config,
       table: this.tcp.table,
       directory: this.tcp.directory,
-      rodata: edgeVariables(this.tcp),
+      rodata: this.tcp.ownerRodata,
       store: this.store,
       spans: options.spans,
       ...(options.shards === undefined ? {} : { shards: options.shards }),
@@ -88,12 +75,12 @@ export class Probe {
   }
 
   /** Several collections, as paths that are new need more than one. */
-  collect(): void {
+  async collect(): Promise<void> {
     for (let i = 0; i < 2; i++) {
       this.#now += 1000;
       this.store.begin(this.#now);
-      for (const _ of this.tcp.source.steps(this.#now));
-      this.http.source.collect();
+      await this.tcp.source.collect(this.#now);
+      await this.http.source.collect();
       this.store.settleNow();
     }
   }
