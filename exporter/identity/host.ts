@@ -92,7 +92,7 @@ export class HostIdentity implements Identity {
   readonly #locals = new WeakMap<OwnerInfo, Workload>();
   #addresses = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #unknown = 0;
+  readonly #unresolved = { local: 0, remote: 0 };
 
   /** @throws InvalidRangeError when a range is malformed */
   constructor(options: HostIdentityOptions = {}) {
@@ -249,8 +249,8 @@ export class HostIdentity implements Identity {
   }
 
   /** The answer for an end that ought to have a name and has none (yet); counted. */
-  unknown(): RemoteIdentity {
-    this.#unknown++;
+  unknown(end: 'local' | 'remote' = 'remote'): RemoteIdentity {
+    this.#unresolved[end]++;
     return { workload: this.workloads.of('unknown', 'Unknown') };
   }
 
@@ -280,13 +280,15 @@ export class HostIdentity implements Identity {
 
   stats(): IdentityStats {
     return {
-      unknown: this.#unknown,
+      unknown: this.#unresolved.local + this.#unresolved.remote,
+      unresolved: { ...this.#unresolved },
       known: {
         addresses: this.#addresses.size,
         ranges: this.#named.length,
         cgroups: this.#lookup?.size ?? 0,
       },
       counters: { cgroup_walks: this.#lookup?.walks ?? 0 },
+      resources: {},
       problems: [],
     };
   }

@@ -114,14 +114,27 @@ export interface IdentityChange {
   readonly ranges: boolean;
 }
 
+/** One kind of object that is watched at the API server. */
+export interface ResourceStats {
+  readonly objects: number;
+  /** The first list is complete. */
+  readonly synced: boolean;
+  /** Watches begun after the first, the usual renewal every few minutes included. */
+  readonly watchRestarts: number;
+}
+
 /** Counts for the agent's own metrics and `doctor`. */
 export interface IdentityStats {
   /** Answers of kind `Unknown` given so far. */
   readonly unknown: number;
-  /** Things known now, by what they are: `pods`, `services`, `nodes`, `endpoints`, `cgroups`, … */
+  /** The same by which end was asked for. */
+  readonly unresolved: { readonly local: number; readonly remote: number };
+  /** Things known now, by what they are: `pods`, `services`, `nodes`, `pod_addresses`, `cgroups`, … */
   readonly known: Readonly<Record<string, number>>;
   /** Requests, bytes and errors of the API server's watches and the like. */
   readonly counters: Readonly<Record<string, number>>;
+  /** By plural name (`pods`); empty without Kubernetes. */
+  readonly resources: Readonly<Record<string, ResourceStats>>;
   /** One sentence per thing that is missing or wrong now; empty when all is well. */
   readonly problems: readonly string[];
 }

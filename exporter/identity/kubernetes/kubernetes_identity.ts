@@ -154,7 +154,7 @@ export class KubernetesIdentity implements Identity {
     const podUid = 'podUid' in cgroup ? cgroup.podUid : undefined;
     const pod = this.#cluster.podOfCgroup(containerIds, podUid);
     if (pod !== undefined) return this.#podWorkload(pod, pod.controller, '');
-    if (podUid !== undefined) return this.#host.unknown().workload;
+    if (podUid !== undefined) return this.#host.unknown('local').workload;
     return this.#host.nameLocal(owner, cgroup);
   }
 
@@ -349,9 +349,10 @@ export class KubernetesIdentity implements Identity {
       problems.add(`the cluster has no node ${nodeName}: set kubernetes.node_name to the name of this node`);
     }
     return {
-      unknown: host.unknown,
+      ...host,
       known: { ...host.known, ...this.#cluster.sizes },
       counters: { ...host.counters, ...this.#reflectors?.counters(), lookups: this.#lookup.requests },
+      resources: this.#reflectors?.resources(this.#cluster.sizes) ?? {},
       problems: [...problems],
     };
   }

@@ -156,6 +156,10 @@ export class Reflector<T extends { readonly key: string }> {
     this.#backoff = { ...DEFAULT_BACKOFF, ...options.backoff };
   }
 
+  get resource(): string {
+    return this.#options.resource;
+  }
+
   start(): void {
     this.#done ??= this.#run();
   }

@@ -1,5 +1,6 @@
 // The watches that an agent keeps: pods (of its own node, or all), services, EndpointSlices and nodes. Started by
 // kubernetes_identity.ts.
+import type { ResourceStats } from '../types.ts';
 import type { Cluster } from './cluster.ts';
 import type { Connection } from './connection.ts';
 import { projectEndpointSlice, projectNode, projectPod, projectService } from './objects.ts';
@@ -22,6 +23,8 @@ export interface ReflectorSet {
   readonly synced: boolean;
   /** Sums over all kinds: `lists`, `pages`, `watches`, `events`, `bytes`, … */
   counters(): Record<keyof ReflectorCounters, number>;
+  /** @param objects how many of each kind there are */
+  resources(objects: Readonly<Record<string, number>>): Record<string, ResourceStats>;
   stop(): Promise<void>;
 }
 
@@ -74,6 +77,14 @@ export function startReflectors(options: WatcherOptions): ReflectorSet {
         for (const name of Object.keys(sum) as (keyof ReflectorCounters)[]) sum[name] += counters[name];
       }
       return sum;
+    },
+    resources(objects) {
+      return Object.fromEntries(
+        reflectors.map(({ resource, synced, counters }) => [
+          resource,
+          { objects: objects[resource] ?? 0, synced, watchRestarts: Math.max(0, counters.watches - 1) },
+        ]),
+      );
     },
     async stop() {
       await Promise.all(reflectors.map((reflector) => reflector.stop()));

@@ -11,6 +11,10 @@ import {
   type KubernetesIdentityOptions,
 } from '../../../../exporter/identity/kubernetes/kubernetes_identity.ts';
 import type { IdentityChange, OwnerInfo, RemoteAddress } from '../../../../exporter/identity/types.ts';
+import { createIdentitySource } from '../../../../exporter/probes/identity_source.ts';
+import type { MetricName } from '../../../../exporter/telemetry/catalogue.ts';
+import { Collector } from '../../../../exporter/telemetry/collector.ts';
+import { SeriesStore } from '../../../../exporter/telemetry/store.ts';
 import { FakeApiServer, type FakeObject, keyOf } from './fake_api_server.ts';
 import { containerId, node, pod, service, slice, uid } from './fixtures.ts';
 
@@ -614,6 +618,42 @@ describe('the API server', () => {
     } finally {
       rmSync(directory, { recursive: true });
     }
+  });
+});
+
+it('tells what it knows and could not name, as metrics', async () => {
+  server.put('pods', pod('checkout', { ip: '10.1.1.5' }));
+  create();
+  const store = new SeriesStore();
+  const collector = new Collector({ store, sources: [createIdentitySource({ store, identity })] });
+  const read = (metric: MetricName) =>
+    Object.fromEntries(store.family(metric).points.map((point) => [point.labels, point.value]));
+  await collector.collect();
+  expect(read('knp.kubernetes.synced')).toEqual({});
+  await settle();
+  const { unresolved } = identity.stats();
+  identity.local(owner({ path: [`pod${uid('nobody')}`, 'burstable', 'kubepods'] }));
+  name({ scope: 'exact' });
+  server.endWatches();
+  await until(() => server.count('pods', 'watch') === 2 && server.watching === 4, 'watching again');
+  await collector.collect();
+  await collector.collect();
+  expect(read('knp.identity.unresolved')).toEqual({
+    'kind="local"': unresolved.local + 1,
+    'kind="remote"': unresolved.remote + 1,
+  });
+  expect(read('knp.kubernetes.objects')).toEqual({
+    'resource="pods"': 2,
+    'resource="services"': 1,
+    'resource="endpointslices"': 1,
+    'resource="nodes"': 3,
+  });
+  expect(read('knp.kubernetes.synced')['resource="nodes"']).toBe(1);
+  expect(read('knp.kubernetes.watch_restarts')['resource="pods"']).toBe(1);
+  expect(read('knp.identity.entries')).toMatchObject({
+    'kind="addresses"': 2,
+    'kind="ranges"': 1,
+    'kind="pod_addresses"': 2,
   });
 });
 
