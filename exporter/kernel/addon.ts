@@ -23,8 +23,11 @@ export function errorName(errno: number): { code: string; text: string } {
 
 /** The line of a log that says why: the verifier's last word, else libbpf's. Empty where there is none. */
 function lastWord(log: string): string {
+  // from Linux 7 on an explanation in prose follows ("Verification failed: ..."), which is for the log
   const verifier =
-    /-- BEGIN PROG LOAD LOG --\n([\s\S]*?)(?:processed \d+ insns|-- END PROG LOAD LOG --)/.exec(log)?.[1];
+    /-- BEGIN PROG LOAD LOG --\n([\s\S]*?)(?:\nVerification failed:|processed \d+ insns|-- END PROG LOAD LOG --)/.exec(
+      log,
+    )?.[1];
   const lines = (verifier ?? log).split('\n').map((line) => line.replace(/^libbpf: /, '').trim());
   const useful = lines.filter(
     (line) =>
