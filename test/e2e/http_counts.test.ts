@@ -1,0 +1,118 @@
+// Exact under full load, through the real agent: what h2load says it did, what nginx logged, and what /metrics counts at
+// both ends are the same numbers, by method, status and route. KNPTEST_HTTP_FULL=1 makes it a million each.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { endAll, h2load, Nginx } from '../kernel/http/harness.ts';
+import { killLeftovers } from './cli_process.ts';
+import { HttpAgent, METHOD_STATUS_ROUTE, type Scrape } from './http/agent.ts';
+import { sized, wrk } from './http/load.ts';
+
+const REQUESTS = sized(1_000_000, 0.06);
+
+const LOCATIONS = `
+  location / { return 200 "hello\\n"; }
+  location /missing { return 404; }
+  location /broken { return 503; }
+  location /moved { return 302 /; }
+`;
+/** Spans off, so that nothing but new paths may cross from the kernel. */
+const UNSAMPLED = 'probes: {http: {sampling: {ratio: 0, errors: false, slow_millis: 0}}}';
+
+let agent: HttpAgent;
+let nginx: Nginx;
+
+beforeEach(async () => {
+  agent = await HttpAgent.start(UNSAMPLED);
+  nginx = await Nginx.start(LOCATIONS);
+});
+afterEach(async () => {
+  await agent.stop();
+  await endAll();
+  killLeftovers();
+  nginx.remove();
+});
+
+const settled = () => agent.settled((scrape) => requests(scrape));
+
+function requests(scrape: Scrape) {
+  const port = { server_port: nginx.port };
+  return {
+    server: scrape.requests('server', port, METHOD_STATUS_ROUTE),
+    client: scrape.requests('client', port, METHOD_STATUS_ROUTE),
+  };
+}
+
+/** nginx's own count by method, status and path; numbers in a path are what the route leaves out. */
+async function logged(): Promise<Record<string, number>> {
+  await nginx.stop(); // it writes its log to the end
+  const table: Record<string, number> = {};
+  for (const { method, status, uri } of nginx.log()) {
+    const row = `${method} ${status} ${uri.replace(/\?.*/, '').replace(/\d+/, '{id}')}`;
+    table[row] = (table[row] ?? 0) + 1;
+  }
+  return Object.fromEntries(Object.entries(table).sort());
+}
+
+describe.each([1, 16, 256])('over %i connections at full speed', (connections) => {
+  it(`${REQUESTS} requests are counted at both ends, none more, none less`, async () => {
+    const done = await h2load(nginx.url('/items/7?token=abc'), REQUESTS, connections);
+    expect(done).toMatchObject({ '2xx': REQUESTS, done: REQUESTS });
+    const scrape = await settled();
+    const expected = { 'GET 200 /items/{id}': REQUESTS };
+    expect(await logged()).toEqual(expected);
+    expect(requests(scrape)).toEqual({ server: expected, client: expected });
+    expect(scrape.losses()).toEqual({});
+    const port = { server_port: nginx.port };
+    for (const side of ['server', 'client'] as const) {
+      // A histogram that is consistent in itself, and sizes that are nginx's: 6 bytes each.
+      expect(scrape.buckets(side, port).get(Number.POSITIVE_INFINITY)).toBe(REQUESTS);
+      expect(scrape.sum(`http_${side}_response_body_size_bytes_sum`, port)).toBe(6 * REQUESTS);
+    }
+    const graph = scrape.find('traces_service_graph_request_total', { client: 'h2load', server: 'nginx' });
+    // Other nginx and h2load of this host may be among them.
+    expect(graph[0]?.value).toBeGreaterThanOrEqual(REQUESTS);
+  });
+});
+
+it('mixed methods, statuses and routes, and wrk, which stops in the middle', async () => {
+  const each = sized(50_000, 0.06);
+  const paths = ['/a', '/b/7', '/missing/x', '/broken', '/moved'];
+  for (const path of paths) {
+    await h2load(nginx.url(path), each, 16);
+    await h2load(nginx.url(path), each, 16, '-H', ':method: POST', '-d', '/etc/hostname');
+  }
+  const wrkDone = await wrk(nginx.url('/wrk'), 1, 32);
+  const { server, client } = requests(await settled());
+  const log = await logged();
+  expect(server).toEqual(log);
+  // What wrk left behind nginx has answered and nobody has read; all else is the same.
+  const { 'GET 200 /wrk': byServer = 0, ...othersByServer } = server;
+  const { 'GET 200 /wrk': byClient = 0, ...others } = client;
+  const unread = Object.entries(others).filter(([row]) => row.endsWith(' /wrk'));
+  expect(Object.fromEntries(Object.entries(others).filter(([row]) => !row.endsWith(' /wrk')))).toEqual(
+    othersByServer,
+  );
+  expect(byServer).toBeGreaterThanOrEqual(wrkDone);
+  expect(byServer - wrkDone).toBeLessThanOrEqual(32);
+  expect(byClient).toBeGreaterThanOrEqual(wrkDone);
+  expect(byClient + unread.reduce((sum, [, count]) => sum + count, 0) - wrkDone).toBeLessThanOrEqual(32);
+});
+
+it('in the steady state no message goes from the kernel to the agent', async () => {
+  await h2load(nginx.url('/items/7'), 1000, 4);
+  await settled();
+  const growth: Record<string, number>[] = [];
+  // Other programs of this host may ask for paths of their own meanwhile. Were it this load that sends messages, no
+  // attempt would be without.
+  for (let attempt = 0; attempt < 8; attempt++) {
+    const before = (await settled()).table('knp_http_events_total', {}, ['kind']);
+    await h2load(nginx.url('/items/8'), sized(200_000, 0.05), 16);
+    const after = (await settled()).table('knp_http_events_total', {}, ['kind']);
+    growth.push({
+      path: (after.path ?? 0) - (before.path ?? 0),
+      span: (after.span ?? 0) - (before.span ?? 0),
+    });
+    if (growth.at(-1)?.path === 0) break;
+  }
+  expect(growth.map(({ span }) => span)).toEqual(growth.map(() => 0));
+  expect(growth.at(-1)).toEqual({ path: 0, span: 0 });
+});
