@@ -20,8 +20,8 @@ type Form = {
 };
 
 const FORMS = {
-  short: { tests: ['test/kernel/tcp'], limitSeconds: 900 },
-  full: { tests: [], limitSeconds: 5400 },
+  short: { tests: ['test/kernel/tcp'], limitSeconds: 1800 },
+  full: { tests: [], limitSeconds: 7200 },
 } as const satisfies Record<string, Form>;
 
 export const GUEST_STAGES = {
