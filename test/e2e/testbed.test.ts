@@ -304,6 +304,48 @@ describe.skipIf(cannotShop)(`scenario${cannotShop ? ` (skipped: ${cannotShop})` 
     expect(JSON.parse(answer).major).toBe('1');
   });
 
+  test('init, sidecar and ephemeral containers share the pod and have cgroups of their own', async () => {
+    const [pod] = podsOf('shop/payments');
+    const [caller] = podsOf('shop/frontend');
+    if (!pod || !caller) throw new Error('workloads are missing');
+    const cgroupOf = (pid: number): string =>
+      readFileSync(`/proc/${pid}/cgroup`, 'utf8')
+        .split('\n')
+        .find((line) => line.includes('kubepods')) ?? '';
+    const types = ['init', 'sidecar', 'ephemeral'] as const;
+    const extras = [];
+    for (const [index, type] of types.entries()) {
+      const extra = await cluster.startContainer(pod, {
+        name: `x-${type}`,
+        type,
+        program: 'go',
+        port: 7000 + index,
+      });
+      const result = await cluster.call(caller, {
+        host: pod.network.address,
+        port: 7000 + index,
+        connections: 2,
+      });
+      expect(Object.keys(result)).toEqual([pod.id]);
+      extras.push(extra);
+    }
+    const pids = [pod.peer.pid, ...extras.map(({ peer }) => peer.pid)];
+    expect(new Set(pids.map(cgroupOf)).size).toBe(4);
+    expect(new Set(pids.map((pid) => cgroupOf(pid).replace(/\/[^/]+$/, ''))).size).toBe(1);
+    const { status, spec } = await cluster.controlPlane.admin.get(
+      `/api/v1/namespaces/shop/pods/${pod.object.metadata.name}`,
+    );
+    const listed = [
+      ...status.initContainerStatuses,
+      ...status.containerStatuses,
+      ...status.ephemeralContainerStatuses,
+    ].map(({ containerID }) => containerID);
+    expect(listed.sort()).toEqual([pod.containerId, ...extras.map(({ containerId }) => containerId)].sort());
+    expect(spec.ephemeralContainers.map(({ name }: { name: string }) => name)).toEqual(['x-ephemeral']);
+    await extras[1]?.stop();
+    expect((await cluster.settle()).disagreements()).toEqual([]);
+  });
+
   test('truth holds through a restart, a rolling update and a change of scale', async () => {
     const checkout = cluster.workloads.get('shop/checkout');
     const [ledger] = podsOf('shop/ledger');

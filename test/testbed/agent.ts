@@ -68,7 +68,7 @@ export async function startAgent(cluster: Cluster, options: AgentOptions): Promi
   const files = await writeFiles(cluster, daemonSet, configuration, directory, options);
   const { template } = daemonSet.spec;
   const [container] = template.spec.containers;
-  const pod = await cluster.createForeignPod(daemonSet, template, node);
+  const pod = await cluster.kubelet.createForeignPod(daemonSet, template, node);
   const added: string[] = options.capabilities ?? container.securityContext.capabilities.add;
   const bounding = ['-all', ...added.map((capability: string) => `+${capability.toLowerCase()}`)].join(',');
   const process = startProcess(cluster.slot, {

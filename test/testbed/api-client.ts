@@ -134,8 +134,10 @@ export class ApiClient {
     return this.#ok('PATCH', `${objectPath(object)}/status`, { status }, 'application/merge-patch+json');
   }
 
-  patch(object: KubeObject, patch: unknown): Promise<KubeObject> {
-    return this.#ok('PATCH', objectPath(object), patch, 'application/merge-patch+json');
+  /** A merge patch of the object, or of a subresource of it. */
+  patch(object: KubeObject, patch: unknown, subresource?: string): Promise<KubeObject> {
+    const path = subresource ? `${objectPath(object)}/${subresource}` : objectPath(object);
+    return this.#ok('PATCH', path, patch, 'application/merge-patch+json');
   }
 
   /** Deletes at once, with no grace period; an object that is gone already is fine. */

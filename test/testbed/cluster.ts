@@ -1,111 +1,43 @@
 // A small cluster on one machine: the real API server, nodes and pods that run, and this module in the roles of
 // kubelet, the scheduler, the controllers and kube-proxy: what they write, it writes.
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { KubeObject } from './api-client.ts';
-import {
-  availableCgroupVersions,
-  type CgroupDriver,
-  type CgroupVersion,
-  type ContainerRuntime,
-  containerCgroupPath,
-  makeCgroups,
-  type QosClass,
-} from './cgroups.ts';
+import { availableCgroupVersions } from './cgroups.ts';
+import type {
+  ClusterOptions,
+  External,
+  ExtraContainer,
+  ExtraContainerOptions,
+  Pod,
+  PodOptions,
+  Workload,
+  WorkloadSpec,
+} from './cluster-types.ts';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
+import { Kubelet } from './kubelet.ts';
 import { type Slot, takeSlot } from './leftovers.ts';
-import { type NodeNetwork, type PodNetwork, TestbedNetwork } from './network.ts';
+import { type NodeNetwork, TestbedNetwork } from './network.ts';
 import {
   intermediateObject,
   nodeObject,
   nodeStatus,
-  ownedBy,
   type PodTemplate,
   podName,
   podObject,
-  randomSuffix,
-  runningStatus,
-  type WorkloadKind,
   workloadObject,
 } from './objects.ts';
-import { type CallOptions, type Counts, type Peer, type PeerProgram, startPeer } from './peers.ts';
-import { type RunningProcess, startProcess } from './processes.ts';
-import type { ProxyMode } from './proxy-rules.ts';
+import { type CallOptions, type Counts, type PeerProgram, startPeer } from './peers.ts';
 import { type ServiceSpec, Services } from './services.ts';
 import { Truth } from './truth.ts';
 
-export interface ClusterOptions {
-  readonly nodes?: readonly { name: string; zone?: string | undefined }[];
-  readonly proxyMode?: ProxyMode;
-  readonly cgroupDriver?: CgroupDriver;
-  readonly cgroupVersion?: CgroupVersion;
-  readonly runtime?: ContainerRuntime;
-  /** `kubelet` for paths as kind's nodes have them. */
-  readonly kubeletRoot?: string;
-  readonly apiServerFlags?: readonly string[];
-}
-
-export interface WorkloadSpec {
-  readonly namespace: string;
-  readonly name: string;
-  readonly kind?: WorkloadKind;
-  readonly replicas?: number;
-  /** All pods on this node; otherwise one after the other over all nodes. */
-  readonly node?: string | undefined;
-  readonly program: PeerProgram;
-  readonly port?: number | undefined;
-  readonly hostNetwork?: boolean;
-  readonly qosClass?: QosClass;
-}
-
-export interface PodOptions {
-  readonly address?: string;
-  /** False: the pod runs, but its status says nothing of it before `announce`. */
-  readonly announce?: boolean;
-}
-
-export interface Pod {
-  /** `namespace/name`, which is also its peer's name. */
-  readonly id: string;
-  readonly object: KubeObject;
-  readonly workload: Workload;
-  readonly node: NodeNetwork;
-  readonly network: PodNetwork;
-  /** `<runtime>://<id>` of the container that runs now. */
-  containerId: string;
-  restarts: number;
-  announced: boolean;
-  peer: Peer;
-  readonly sandbox: RunningProcess;
-}
-
-export interface Workload {
-  readonly id: string;
-  readonly spec: Required<Omit<WorkloadSpec, 'node' | 'port'>> & Pick<WorkloadSpec, 'node' | 'port'>;
-  readonly template: PodTemplate;
-  readonly object: KubeObject | undefined;
-  /** The pods' direct owner: a ReplicaSet, a Job, the workload itself or, for static pods, none that is shared. */
-  owner: KubeObject | undefined;
-  revision: number;
-  ordinals: number;
-  readonly pods: Pod[];
-}
-
-export interface External {
-  /** `external/name` */
-  readonly id: string;
-  readonly address: string;
-  readonly port: number | undefined;
-  readonly peer: Peer;
-}
-
-export interface ForeignPod {
-  readonly object: KubeObject;
-  readonly cgroups: readonly string[];
-  /** Writes its status: it runs. */
-  announce(): Promise<void>;
-}
+export type {
+  ClusterOptions,
+  External,
+  ExtraContainer,
+  Pod,
+  Workload,
+  WorkloadSpec,
+} from './cluster-types.ts';
 
 const DEFAULTS = { kind: 'Deployment', replicas: 1, hostNetwork: false, qosClass: 'Burstable' } as const;
 
@@ -117,6 +49,7 @@ export class Cluster {
   readonly workloads = new Map<string, Workload>();
   readonly externals = new Map<string, External>();
   readonly services: Services;
+  readonly kubelet: Kubelet;
   readonly #options: Required<Omit<ClusterOptions, 'apiServerFlags'>>;
   readonly #nodeObjects = new Map<string, KubeObject>();
   readonly #namespaces = new Set<string>();
@@ -132,6 +65,7 @@ export class Cluster {
     this.network = network;
     this.controlPlane = controlPlane;
     this.#options = options;
+    this.kubelet = new Kubelet(slot, controlPlane.admin, options);
     this.services = new Services(network, controlPlane, options.proxyMode, (node) => this.#zone(node));
   }
 
@@ -272,14 +206,8 @@ export class Cluster {
       ? { netns: node.netns, address: node.address }
       : this.network.addPod(node, fileName, options.address);
     const id = `${namespace}/${name}`;
-    const sandbox = startProcess(this.slot, {
-      name: `${fileName}.pause`,
-      command: this.#pauseProgram(),
-      args: ['infinity'],
-      netns: network.netns,
-      cgroups: this.#cgroups(workload.spec.qosClass, object, randomBytes(32).toString('hex')),
-    });
-    const container = await this.#startContainer(workload, object, id, network);
+    const sandbox = this.kubelet.startSandbox(workload, object, fileName, network);
+    const container = await this.kubelet.startContainer(workload, object, id, network);
     const pod: Pod = {
       id,
       object,
@@ -289,6 +217,7 @@ export class Cluster {
       ...container,
       restarts: 0,
       announced: false,
+      extras: [],
       sandbox,
     };
     if (options.announce !== false) await this.announce(pod);
@@ -296,117 +225,27 @@ export class Cluster {
     return pod;
   }
 
-  /** sleep(1) under the name of a sandbox's only process. */
-  #pauseProgram(): string {
-    const path = join(this.slot.directory, 'pause');
-    if (!existsSync(path)) copyFileSync('/bin/sleep', path);
-    return path;
-  }
-
-  #cgroups(qosClass: QosClass, pod: KubeObject, containerId: string): string[] {
-    const { cgroupDriver, cgroupVersion, runtime, kubeletRoot } = this.#options;
-    const path = containerCgroupPath({
-      driver: cgroupDriver,
-      runtime,
-      qosClass,
-      podUid: pod.metadata.annotations?.['kubernetes.io/config.hash'] ?? pod.metadata.uid ?? '',
-      containerId,
-      root: kubeletRoot,
-    });
-    return makeCgroups(this.slot, cgroupVersion, path);
-  }
-
-  async #startContainer(
-    workload: Workload,
-    pod: KubeObject,
-    id: string,
-    network: PodNetwork,
-  ): Promise<{ containerId: string; peer: Peer }> {
-    const containerId = randomBytes(32).toString('hex');
-    const { program, port } = workload.spec;
-    const cgroups = this.#cgroups(workload.spec.qosClass, pod, containerId);
-    const peer = await startPeer(this.slot, {
-      name: id,
-      program,
-      netns: network.netns,
-      cgroups,
-      ...(port && { port }),
-    });
-    const scheme = this.#options.runtime === 'cri-o-crun' ? 'cri-o' : this.#options.runtime;
-    return { containerId: `${scheme}://${containerId}`, peer };
-  }
-
-  /**
-   * A pod from a DaemonSet that is not a workload of this cluster: its object and its container's cgroups. What runs
-   * in it is the caller's business.
-   */
-  async createForeignPod(
-    daemonSet: KubeObject,
-    template: { metadata: object; spec: { containers: { name: string; image: string }[] } },
-    node: NodeNetwork,
-  ): Promise<ForeignPod> {
-    const { namespace = 'default', name } = daemonSet.metadata;
-    const { admin } = this.controlPlane;
-    const object = await admin.create({
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: {
-        ...template.metadata,
-        name: `${name}-${randomSuffix()}`,
-        namespace,
-        ownerReferences: [ownedBy(daemonSet)],
-      },
-      spec: { ...template.spec, nodeName: node.name },
-    });
-    const containerId = randomBytes(32).toString('hex');
-    const qosClass = 'Burstable';
-    const [container] = template.spec.containers;
-    if (!container) throw new Error(`${name} has no container`);
-    const { name: containerName, image } = container;
-    const status = runningStatus({
-      hostAddress: node.address,
-      podAddress: node.address,
-      qosClass,
-      containers: [
-        { name: containerName, image, containerId: `containerd://${containerId}`, restartCount: 0 },
-      ],
-    });
-    return {
-      object,
-      cgroups: this.#cgroups(qosClass, object, containerId),
-      announce: async () => void (await admin.patchStatus(object, status)),
-    };
-  }
-
   /** Writes the pod's status as kubelet does once its containers run. */
-  async announce(pod: Pod): Promise<void> {
-    const { qosClass } = pod.workload.spec;
-    const containers = pod.workload.template.containers.map(({ name, image }) => ({
-      name,
-      image,
-      containerId: pod.containerId,
-      restartCount: pod.restarts,
-    }));
-    const status = runningStatus({
-      hostAddress: pod.node.address,
-      podAddress: pod.network.address,
-      qosClass,
-      containers,
-    });
-    await this.controlPlane.admin.patchStatus(pod.object, status);
-    pod.announced = true;
+  announce(pod: Pod): Promise<void> {
+    return this.kubelet.announce(pod);
+  }
+
+  /** Starts an init, sidecar or ephemeral container in a pod that runs, and says so in its status. */
+  startContainer(pod: Pod, options: ExtraContainerOptions): Promise<ExtraContainer> {
+    return this.kubelet.startExtra(pod, options, (report) => this.truth.retire(pod.id, report));
   }
 
   /** The container dies and comes back under another id, in the same sandbox with the same address. */
   async restartContainer(pod: Pod): Promise<void> {
     await this.#retire(pod);
-    Object.assign(pod, await this.#startContainer(pod.workload, pod.object, pod.id, pod.network));
+    Object.assign(pod, await this.kubelet.startContainer(pod.workload, pod.object, pod.id, pod.network));
     pod.restarts++;
     await this.announce(pod);
   }
 
   /** Notes what the pod's server counted, then ends it. */
   async #retire(pod: Pod): Promise<void> {
+    for (const extra of [...pod.extras]) await extra.stop();
     this.truth.retire(pod.id, await pod.peer.report());
     await pod.peer.stop('SIGKILL');
   }
@@ -467,8 +306,16 @@ export class Cluster {
 
   /** Asks every server what it counted; from then on `truth.disagreements()` is complete. */
   async settle(): Promise<Truth> {
-    const all = [...this.pods(), ...this.externals.values()];
-    await Promise.all(all.map(async ({ id, peer }) => this.truth.setServed(id, await peer.report())));
+    const pods = this.pods().map((pod) => ({
+      id: pod.id,
+      peers: [pod.peer, ...pod.extras.map(({ peer }) => peer)],
+    }));
+    const hosts = [...this.externals.values()].map(({ id, peer }) => ({ id, peers: [peer] }));
+    await Promise.all(
+      [...pods, ...hosts].map(async ({ id, peers }) => {
+        this.truth.setServed(id, ...(await Promise.all(peers.map((peer) => peer.report()))));
+      }),
+    );
     return this.truth;
   }
 }

@@ -233,6 +233,20 @@ export interface RunningStatusOptions {
   readonly containers: readonly ContainerState[];
 }
 
+/** One entry of a pod's container statuses, of a container that runs. */
+export function containerStatus({ name, image, containerId, restartCount }: ContainerState): object {
+  return {
+    name,
+    image,
+    imageID: `${image}@sha256:${createHash('sha256').update(image).digest('hex')}`,
+    containerID: containerId,
+    ready: true,
+    started: true,
+    restartCount,
+    state: { running: { startedAt: new Date().toISOString() } },
+  };
+}
+
 /** The status kubelet writes when all containers run. */
 export function runningStatus(options: RunningStatusOptions): object {
   const now = new Date().toISOString();
@@ -250,16 +264,7 @@ export function runningStatus(options: RunningStatusOptions): object {
       status: 'True',
       lastTransitionTime: now,
     })),
-    containerStatuses: containers.map(({ name, image, containerId, restartCount }) => ({
-      name,
-      image,
-      imageID: `${image}@sha256:${createHash('sha256').update(image).digest('hex')}`,
-      containerID: containerId,
-      ready: true,
-      started: true,
-      restartCount,
-      state: { running: { startedAt: now } },
-    })),
+    containerStatuses: containers.map(containerStatus),
   };
 }
 

@@ -63,6 +63,8 @@ export interface Peer {
 
 export interface PeerOptions {
   readonly name: string;
+  /** Name of its files in the slot; from the peer's name by default. */
+  readonly logName?: string;
   readonly program: PeerProgram;
   /** Port to serve; none: a client only. */
   readonly port?: number;
@@ -150,10 +152,14 @@ export async function startPeer(slot: Slot, options: PeerOptions): Promise<Peer>
   };
 }
 
+/** Peers' own names may be namespace/pod. */
+function fileName({ name, logName }: PeerOptions): string {
+  return logName ?? name.replace('/', '.');
+}
+
 function placed(options: PeerOptions): { name: string; netns?: string; cgroups?: readonly string[] } {
   const { netns, cgroups } = options;
-  // The name of its log: peers' names may be namespace/pod.
-  const name = options.name.replace('/', '.');
+  const name = fileName(options);
   return { name, ...(netns && { netns }), ...(cgroups && { cgroups }) };
 }
 
@@ -168,7 +174,7 @@ async function settledReport(ask: () => Promise<Report>): Promise<Record<string,
 /** nginx answers every path with a line; its log has what it counted. `down` and `status` mean nothing to it. */
 async function startNginx(slot: Slot, options: PeerOptions): Promise<Peer> {
   if (!options.port) throw new Error('nginx needs a port');
-  const base = join(slot.directory, options.name.replace('/', '.'));
+  const base = join(slot.directory, fileName(options));
   const accessLog = `${base}.access`;
   // Of a container that ran before in the same pod.
   for (const file of [accessLog, `${base}.pid`]) rmSync(file, { force: true });

@@ -1,7 +1,7 @@
 // Services of a testbed cluster: their objects, their EndpointSlices as the controller keeps them, and the nodes'
 // rules as kube-proxy keeps them.
 import type { KubeObject } from './api-client.ts';
-import type { Pod } from './cluster.ts';
+import type { Pod } from './cluster-types.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { TestbedNetwork } from './network.ts';
 import { endpointSliceObject } from './objects.ts';

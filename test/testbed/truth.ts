@@ -60,9 +60,9 @@ export class Truth {
     }
   }
 
-  /** What a server counted from its start until now; the last word counts. */
-  setServed(server: string, served: Record<string, Counts>): void {
-    this.#served.set(server, served);
+  /** What a server's processes counted from their start until now; the last word counts. */
+  setServed(server: string, ...served: Record<string, Counts>[]): void {
+    this.#served.set(server, merged(...served));
   }
 
   /** The last word of a server that ends now. */
