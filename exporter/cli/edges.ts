@@ -1,4 +1,4 @@
-// The edges that `top` shows: two collections of the TCP metrics become one row per pair of workloads and port, with
+// The edges that `top` shows: two collections of the TCP and HTTP metrics become one row per pair of workloads and port, with
 // totals and rates. Knows nothing of terminals.
 import { type MetricName, metricDefinition, prometheusName } from '../telemetry/catalogue.ts';
 import type { TextSample } from './prometheus_text.ts';
@@ -32,10 +32,20 @@ export interface EdgeRow {
   retransmitted_segments_per_second: number;
   /** Mean of the round-trip times observed between the two collections, else since the start; null: none. */
   rtt_seconds: number | null;
+  /** HTTP requests, as the side that saw more counted them. */
+  requests: number;
+  requests_per_second: number;
+  /** Those that failed: `error_type` is set. */
+  errors: number;
+  errors_per_second: number;
+  /** 99th percentile of the durations between the two collections, else since the start; null: no request. */
+  p99_seconds: number | null;
 }
 
-export type SortKey = 'bytes' | 'connections' | 'retransmits' | 'rtt';
-export const SORT_KEYS: readonly SortKey[] = ['bytes', 'connections', 'retransmits', 'rtt'];
+export const SORT_KEYS = ['bytes', 'connections', 'retransmits', 'rtt', 'requests', 'errors', 'p99'] as const;
+export type SortKey = (typeof SORT_KEYS)[number];
+/** Those that are about HTTP. */
+export const HTTP_SORT_KEYS: readonly SortKey[] = ['requests', 'errors', 'p99'];
 
 const metric = (name: MetricName) => prometheusName(metricDefinition(name));
 
@@ -47,7 +57,15 @@ const FAILURES = metric('knp.tcp.connect_failures');
 const RETRANSMITTED = metric('knp.tcp.retransmitted_segments');
 const RTT_SUM = `${metric('knp.tcp.rtt')}_sum`;
 const RTT_COUNT = `${metric('knp.tcp.rtt')}_count`;
-const WANTED = new Set([SENT, RECEIVED, OPENED, OPEN, FAILURES, RETRANSMITTED, RTT_SUM, RTT_COUNT]);
+const DURATION = {
+  client: metric('http.client.request.duration'),
+  server: metric('http.server.request.duration'),
+} as const;
+type Side = keyof typeof DURATION;
+const WANTED = new Set([
+  ...[SENT, RECEIVED, OPENED, OPEN, FAILURES, RETRANSMITTED, RTT_SUM, RTT_COUNT],
+  ...Object.values(DURATION).flatMap((name) => [`${name}_count`, `${name}_bucket`]),
+]);
 
 /** Names of the samples that {@link edgeRows} needs. */
 export function isEdgeMetric(name: string): boolean {
@@ -73,6 +91,9 @@ const KEY_LABELS = [
   'server_port',
 ] as const;
 
+const bucketField = (name: string, le: string) => `${name} ${le}`;
+const errorField = (name: string) => `${name} errors`;
+
 function group(samples: readonly TextSample[]): Map<string, Pair> {
   const pairs = new Map<string, Pair>();
   for (const { name, labels, value } of samples) {
@@ -85,8 +106,10 @@ function group(samples: readonly TextSample[]): Map<string, Pair> {
     }
     const reporter = labels.reporter ?? '';
     const view = pair.views.get(reporter) ?? new Map<string, number>();
-    // Failures have a reason, pods a name of their own: one row holds their sum.
-    view.set(name, (view.get(name) ?? 0) + value);
+    // Failures have a reason, requests a route, pods a name of their own: one row holds their sum.
+    const add = (field: string) => view.set(field, (view.get(field) ?? 0) + value);
+    add(labels.le === undefined ? name : bucketField(name, labels.le));
+    if (name.endsWith('_count') && (labels.error_type ?? '') !== '') add(errorField(name));
     pair.views.set(reporter, view);
   }
   return pairs;
@@ -116,10 +139,10 @@ function row(pair: Pair, before: Pair | undefined, elapsedSeconds: number): Edge
   const client = views.get('client');
   const server = views.get('server');
   const side = traffic(client) >= traffic(server) ? 'client' : 'server';
-  const now = (name: string, from = side) => views.get(from)?.get(name) ?? 0;
-  const then = (name: string, from = side) => before?.views.get(from)?.get(name) ?? 0;
+  const now = (name: string, from: Side = side) => views.get(from)?.get(name) ?? 0;
+  const then = (name: string, from: Side = side) => before?.views.get(from)?.get(name) ?? 0;
   // A counter that is lower than before began anew.
-  const grown = (name: string, from = side) => {
+  const grown = (name: string, from: Side = side) => {
     const difference = now(name, from) - then(name, from);
     return difference < 0 ? now(name, from) : difference;
   };
@@ -150,7 +173,56 @@ function row(pair: Pair, before: Pair | undefined, elapsedSeconds: number): Edge
       reporters.reduce((sum, from) => sum + grown(RETRANSMITTED, from), 0),
     ),
     rtt_seconds: meanRtt(grown(RTT_SUM), grown(RTT_COUNT), now(RTT_SUM), now(RTT_COUNT)),
+    ...http(views, now, grown, rate),
   };
+}
+
+type Reader = (name: string, from: Side) => number;
+
+/** The HTTP part of a row. */
+function http(views: Pair['views'], now: Reader, grown: Reader, rate: (difference: number) => number) {
+  const requests = (side: Side) => now(`${DURATION[side]}_count`, side);
+  const side = requests('server') > requests('client') ? 'server' : 'client';
+  const count = `${DURATION[side]}_count`;
+  const bucket = bucketField(`${DURATION[side]}_bucket`, '');
+  const bounds = [...(views.get(side)?.keys() ?? [])]
+    .filter((field) => field.startsWith(bucket))
+    .map((field) => field.slice(bucket.length));
+  const buckets = (read: Reader) =>
+    bounds.map((le): [number, number] => [
+      le === '+Inf' ? Number.POSITIVE_INFINITY : Number(le),
+      read(`${bucket}${le}`, side),
+    ]);
+  const errors = errorField(count);
+  return {
+    requests: now(count, side),
+    requests_per_second: rate(grown(count, side)),
+    errors: now(errors, side),
+    errors_per_second: rate(grown(errors, side)),
+    p99_seconds: quantile(0.99, buckets(grown)) ?? quantile(0.99, buckets(now)),
+  };
+}
+
+/**
+ * A quantile of cumulative buckets [upper bound, count], linear inside a bucket as Prometheus' histogram_quantile;
+ * in the last, open bucket it is that bucket's lower bound. Null where nothing was counted.
+ */
+export function quantile(share: number, buckets: readonly [number, number][]): number | null {
+  const sorted = [...buckets].sort(([a], [b]) => a - b);
+  const total = sorted.at(-1)?.[1] ?? 0;
+  if (!(total > 0)) return null;
+  const rank = share * total;
+  let lower = 0;
+  let below = 0;
+  for (const [upper, cumulative] of sorted) {
+    if (cumulative >= rank) {
+      if (upper === Number.POSITIVE_INFINITY) return lower;
+      return lower + (upper - lower) * ((rank - below) / (cumulative - below));
+    }
+    lower = upper;
+    below = cumulative;
+  }
+  return lower;
 }
 
 function meanRtt(recentSum: number, recentCount: number, sum: number, count: number): number | null {
@@ -172,6 +244,12 @@ function weights(row: EdgeRow, by: SortKey): number[] {
       return [row.retransmitted_segments_per_second, row.retransmitted_segments];
     case 'rtt':
       return [row.rtt_seconds ?? -1];
+    case 'requests':
+      return [row.requests_per_second, row.requests];
+    case 'errors':
+      return [row.errors_per_second, row.errors];
+    case 'p99':
+      return [row.p99_seconds ?? -1];
   }
 }
 

@@ -1,5 +1,5 @@
 // What `top` shows, as lines of text: columns, header and footer. No terminal, no input: see commands/top.ts.
-import type { EdgeEnd, EdgeRow, SortKey } from './edges.ts';
+import { type EdgeEnd, type EdgeRow, HTTP_SORT_KEYS, type SortKey } from './edges.ts';
 import { type Column, renderTable } from './table.ts';
 import { duration, padded, printable, scaled } from './text.ts';
 
@@ -22,7 +22,19 @@ function endName({ workload, namespace }: EdgeEnd): string {
   return namespace === '' ? workload : `${namespace}/${workload}`;
 }
 
-const COLUMNS: readonly Column<EdgeRow>[] = [
+/** A column of figures. */
+function figure(
+  title: string,
+  width: number,
+  priority: number,
+  cell: (row: EdgeRow) => string,
+): Column<EdgeRow> {
+  return { title, align: 'right', width, priority, cell };
+}
+
+const seconds = (value: number | null) => (value === null ? '-' : duration(value));
+
+const NAMES: readonly Column<EdgeRow>[] = [
   {
     title: 'CLIENT',
     align: 'left',
@@ -39,49 +51,38 @@ const COLUMNS: readonly Column<EdgeRow>[] = [
     priority: 0,
     cell: ({ server, service }) => (service === '' ? endName(server) : `${endName(server)} (${service})`),
   },
-  { title: 'PORT', align: 'right', width: 5, priority: 1, cell: ({ port }) => port },
-  {
-    title: '→ B/s',
-    align: 'right',
-    width: 6,
-    priority: 2,
-    cell: (row) => scaled(row.request_bytes_per_second),
-  },
-  {
-    title: '← B/s',
-    align: 'right',
-    width: 6,
-    priority: 2,
-    cell: (row) => scaled(row.response_bytes_per_second),
-  },
-  { title: '→ B', align: 'right', width: 6, priority: 7, cell: (row) => scaled(row.request_bytes) },
-  { title: '← B', align: 'right', width: 6, priority: 7, cell: (row) => scaled(row.response_bytes) },
-  { title: 'OPEN', align: 'right', width: 5, priority: 3, cell: (row) => scaled(row.connections) },
-  {
-    title: 'NEW/s',
-    align: 'right',
-    width: 5,
-    priority: 4,
-    cell: (row) => scaled(row.connections_opened_per_second),
-  },
-  { title: 'NEW', align: 'right', width: 5, priority: 8, cell: (row) => scaled(row.connections_opened) },
-  { title: 'FAILED', align: 'right', width: 6, priority: 6, cell: (row) => scaled(row.connect_failures) },
-  {
-    title: 'RETR/s',
-    align: 'right',
-    width: 6,
-    priority: 5,
-    cell: (row) => scaled(row.retransmitted_segments_per_second),
-  },
-  { title: 'RETR', align: 'right', width: 5, priority: 8, cell: (row) => scaled(row.retransmitted_segments) },
-  {
-    title: 'RTT',
-    align: 'right',
-    width: 6,
-    priority: 4,
-    cell: (row) => (row.rtt_seconds === null ? '-' : duration(row.rtt_seconds)),
-  },
+  figure('PORT', 5, 1, ({ port }) => port),
 ];
+
+const TCP_COLUMNS: readonly Column<EdgeRow>[] = [
+  ...NAMES,
+  figure('→ B/s', 6, 2, (row) => scaled(row.request_bytes_per_second)),
+  figure('← B/s', 6, 2, (row) => scaled(row.response_bytes_per_second)),
+  figure('→ B', 6, 7, (row) => scaled(row.request_bytes)),
+  figure('← B', 6, 7, (row) => scaled(row.response_bytes)),
+  figure('OPEN', 5, 3, (row) => scaled(row.connections)),
+  figure('NEW/s', 5, 4, (row) => scaled(row.connections_opened_per_second)),
+  figure('NEW', 5, 8, (row) => scaled(row.connections_opened)),
+  figure('FAILED', 6, 6, (row) => scaled(row.connect_failures)),
+  figure('RETR/s', 6, 5, (row) => scaled(row.retransmitted_segments_per_second)),
+  figure('RETR', 5, 8, (row) => scaled(row.retransmitted_segments)),
+  figure('RTT', 6, 4, (row) => seconds(row.rtt_seconds)),
+];
+
+const HTTP_COLUMNS: readonly Column<EdgeRow>[] = [
+  ...NAMES,
+  figure('REQ/s', 6, 2, (row) => scaled(row.requests_per_second)),
+  figure('ERR/s', 6, 2, (row) => scaled(row.errors_per_second)),
+  figure('P99', 6, 2, (row) => seconds(row.p99_seconds)),
+  figure('REQ', 6, 3, (row) => scaled(row.requests)),
+  figure('ERR', 6, 3, (row) => scaled(row.errors)),
+  figure('→ B/s', 6, 5, (row) => scaled(row.request_bytes_per_second)),
+  figure('← B/s', 6, 5, (row) => scaled(row.response_bytes_per_second)),
+  figure('OPEN', 5, 6, (row) => scaled(row.connections)),
+  figure('RTT', 6, 6, (row) => seconds(row.rtt_seconds)),
+];
+
+const columnsFor = (by: SortKey) => (HTTP_SORT_KEYS.includes(by) ? HTTP_COLUMNS : TCP_COLUMNS);
 
 function headline(state: TopState): string {
   const { rows, by, intervalSeconds, source, time } = state;
@@ -104,7 +105,7 @@ function warning({ lost, problem }: TopState): string {
 /** The table alone, for `--once`: one line per edge, as wide as asked. */
 export function renderOnce(state: TopState, width: number): string {
   const note = warning(state);
-  const lines = renderTable(COLUMNS, state.rows, width);
+  const lines = renderTable(columnsFor(state.by), state.rows, width);
   return `${[...lines, ...(note === '' ? [] : [printable(note)])].join('\n')}\n`;
 }
 
@@ -114,9 +115,9 @@ export const TABLE_HEADER_LINE = 2;
 /** A screen full: no line wider than `columns`, at most `rows` of them. */
 export function renderScreen(state: TopState, columns: number, rows: number): string[] {
   const room = Math.max(0, rows - TABLE_HEADER_LINE - 2);
-  const [header = '', ...body] = renderTable(COLUMNS, state.rows.slice(0, room), columns);
+  const [header = '', ...body] = renderTable(columnsFor(state.by), state.rows.slice(0, room), columns);
   const hidden = state.rows.length - body.length;
-  const keys = 'q quit  b bytes  c connections  r retransmits  t rtt';
+  const keys = 'q quit  b bytes  c connections  r retransmits  t rtt  h requests  e errors  p p99';
   const footer = hidden > 0 ? `${hidden} more  ${keys}` : keys;
   const empty = Array.from({ length: Math.max(0, room - body.length) }, () => '');
   const lines = [

@@ -100,7 +100,7 @@ describe('wrong arguments end with 2 and one line', () => {
     ],
     [
       ['top', '--by', 'size'],
-      "option '--by <key>' argument 'size' is invalid. Allowed choices are bytes, connections, retransmits, rtt.",
+      "option '--by <key>' argument 'size' is invalid. Allowed choices are bytes, connections, retransmits, rtt, requests, errors, p99.",
     ],
     [
       ['top', '--interval', '0'],

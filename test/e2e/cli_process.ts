@@ -107,14 +107,14 @@ export function startOnTerminal(
   return start(['script', '-qfec', line, '/dev/null'], { env: { TERM: 'xterm', SHELL: '/bin/sh', ...env } });
 }
 
-/** A server on a free port of loopback that answers `path` with a text, everything else with 404. */
+/** A server on a free port of loopback that answers each path with a text or a status, everything else with 404. */
 export async function serve(
-  answers: Record<string, () => string>,
+  answers: Record<string, () => string | number>,
 ): Promise<{ server: Server; origin: string }> {
   const server = createServer((request, response) => {
-    const answer = answers[request.url ?? ''];
-    response.statusCode = answer === undefined ? 404 : 200;
-    response.end(answer?.());
+    const answer = answers[request.url ?? '']?.() ?? 404;
+    response.statusCode = typeof answer === 'number' ? answer : 200;
+    response.end(typeof answer === 'string' ? answer : undefined);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

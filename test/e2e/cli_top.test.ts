@@ -91,6 +91,27 @@ describe('measuring by itself', () => {
     expect(row.client.workload).not.toBe('');
   });
 
+  test('HTTP requests and errors of an agent are those that were made', async () => {
+    const agent = start([BIN, 'run', '--listen', '127.0.0.1:0']);
+    const [line] = await agent.until('stderr', /^.*"msg":"measuring".*$/m);
+    const { url } = JSON.parse(line) as { url: string };
+    const { server, origin } = await serve({ '/good': () => 'ok', '/bad': () => 500 });
+    closers.push(() => server.close());
+    for (let i = 0; i < 40; i++) {
+      const path = i % 4 === 0 ? '/bad' : '/good';
+      // A connection of its own for each: what another test's client keeps open is not counted here.
+      const response = await fetch(`${origin}${path}`, { headers: { connection: 'close' } });
+      await response.arrayBuffer();
+    }
+    const args = ['top', '--once', '--json', '--by', 'errors', '--interval', '0.1', '--from', url];
+    const { edges } = JSON.parse((await run(args)).stdout) as Answer;
+    const rows = edges.filter((edge) => edge.port === new URL(origin).port);
+    expect(rows).toMatchObject([{ requests: 40, errors: 10, connections_opened: 40 }]);
+    expect(rows[0]?.p99_seconds).toBeGreaterThan(0);
+    agent.child.kill('SIGTERM');
+    await agent.ended;
+  });
+
   test('--json gives one line per interval until it is told to stop, and leaves no program behind', async () => {
     const top = start([BIN, 'top', '--json', '--interval', '0.3', ...NO_AGENT]);
     await top.until('stdout', /^.*\n.*\n.*\n/);

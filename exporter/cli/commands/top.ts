@@ -20,10 +20,12 @@ interface TopOptions {
 
 const EXAMPLES = `
 Reads the agent that runs on this host, else (as root) measures by itself; --from reads another one.
-Keys: q quits; b, c, r, t sort by bytes, connections, retransmits, round-trip time.
+Keys: q quits; b, c, r, t sort by bytes, connections, retransmits, round-trip time; h, e, p by HTTP requests, errors,
+99th percentile of the duration.
 
 Examples:
   kubenetprobe top --by connections
+  kubenetprobe top --by errors
   kubenetprobe top --once --json | jq '.edges[0]'
   kubenetprobe top --from 10.0.0.7:9464`;
 
@@ -115,6 +117,9 @@ const SORT_BY_KEY: Readonly<Record<string, SortKey>> = {
   c: 'connections',
   r: 'retransmits',
   t: 'rtt',
+  h: 'requests',
+  e: 'errors',
+  p: 'p99',
 };
 
 /** Runs until `q`, Ctrl-C or a signal. */

@@ -1,6 +1,13 @@
 // What `top` makes of two scrapes: rows, rates, order, and a screen that holds.
 import { describe, expect, test } from 'vitest';
-import { type EdgeRow, edgeRows, isEdgeMetric, SORT_KEYS, sortRows } from '../../../exporter/cli/edges.ts';
+import {
+  type EdgeRow,
+  edgeRows,
+  isEdgeMetric,
+  quantile,
+  SORT_KEYS,
+  sortRows,
+} from '../../../exporter/cli/edges.ts';
 import { ExpositionError, parseExposition } from '../../../exporter/cli/prometheus_text.ts';
 import { textWidth } from '../../../exporter/cli/text.ts';
 import { renderOnce, renderScreen, type TopState } from '../../../exporter/cli/top_view.ts';
@@ -98,6 +105,11 @@ describe('rows', () => {
         retransmitted_segments: 5,
         retransmitted_segments_per_second: 2,
         rtt_seconds: expect.closeTo(0.01, 9),
+        requests: 0,
+        requests_per_second: 0,
+        errors: 0,
+        errors_per_second: 0,
+        p99_seconds: null,
       },
     ]);
   });
@@ -135,6 +147,63 @@ describe('rows', () => {
     ]);
   });
 
+  test('requests, errors and the 99th percentile over all routes and status codes', () => {
+    const d = 'http_server_request_duration_seconds';
+    const series = (route: string, status: number, error = '') =>
+      `${S},http_route="${route}",http_response_status_code="${status}"${error && `,error_type="${error}"`}`;
+    const text = (scale: number) =>
+      exposition({
+        [`${d}_count{${series('/a', 200)}}`]: 90 * scale,
+        [`${d}_bucket{${series('/a', 200)},le="0.1"}`]: 90 * scale,
+        [`${d}_bucket{${series('/a', 200)},le="1"}`]: 90 * scale,
+        [`${d}_bucket{${series('/a', 200)},le="+Inf"}`]: 90 * scale,
+        [`${d}_count{${series('/b', 500, '500')}}`]: 10 * scale,
+        [`${d}_bucket{${series('/b', 500, '500')},le="0.1"}`]: 0,
+        [`${d}_bucket{${series('/b', 500, '500')},le="1"}`]: 10 * scale,
+        [`${d}_bucket{${series('/b', 500, '500')},le="+Inf"}`]: 10 * scale,
+      });
+    const [row] = edgeRows(at(text(1)), at(text(3)), 4);
+    expect(row).toMatchObject({
+      requests: 300,
+      requests_per_second: 50,
+      errors: 30,
+      errors_per_second: 5,
+      // Rank 198 of 200; 180 are at most 0.1 s, the other 20 lie between 0.1 and 1 s: 0.1 + 0.9 * 18 / 20.
+      p99_seconds: expect.closeTo(0.91, 9),
+    });
+  });
+
+  test('quantiles as histogram_quantile of Prometheus has them', () => {
+    const infinite = Number.POSITIVE_INFINITY;
+    expect(
+      quantile(0.5, [
+        [1, 10],
+        [2, 20],
+        [infinite, 20],
+      ]),
+    ).toBe(1);
+    expect(
+      quantile(0.75, [
+        [infinite, 20],
+        [2, 20],
+        [1, 10],
+      ]),
+    ).toBe(1.5);
+    expect(
+      quantile(0.99, [
+        [1, 1],
+        [infinite, 100],
+      ]),
+    ).toBe(1);
+    expect(
+      quantile(0.99, [
+        [1, 0],
+        [infinite, 0],
+      ]),
+    ).toBeNull();
+    expect(quantile(0.99, [])).toBeNull();
+  });
+
   test('a counter that began anew is not a negative rate', () => {
     const series = `knp_tcp_sent_bytes_total{${C}}`;
     const rows = edgeRows(at(`${series} 1000`), at(`${series} 10`), 2);
@@ -169,6 +238,11 @@ function makeRow(name: string, values: Partial<EdgeRow> = {}): EdgeRow {
     retransmitted_segments: 0,
     retransmitted_segments_per_second: 0,
     rtt_seconds: null,
+    requests: 0,
+    requests_per_second: 0,
+    errors: 0,
+    errors_per_second: 0,
+    p99_seconds: null,
     ...values,
   };
 }
@@ -180,12 +254,18 @@ describe('order', () => {
     makeRow('open', { connections: 5 }),
     makeRow('lossy', { retransmitted_segments_per_second: 1 }),
     makeRow('far', { rtt_seconds: 0.2 }),
+    makeRow('busy', { requests_per_second: 3 }),
+    makeRow('broken', { errors_per_second: 1 }),
+    makeRow('slow', { p99_seconds: 4 }),
   ];
   test.each([
     ['bytes', 'bytes'],
     ['connections', 'open'],
     ['retransmits', 'lossy'],
     ['rtt', 'far'],
+    ['requests', 'busy'],
+    ['errors', 'broken'],
+    ['p99', 'slow'],
   ] as const)('by %s: %s first', (by, first) => {
     expect(sortRows([...rows], by)[0]?.client.workload).toBe(first);
     expect(SORT_KEYS).toContain(by);
@@ -236,6 +316,13 @@ describe('the picture', () => {
     expect(lines.at(-1)).toMatch(/^30 more {2}q quit/);
     expect(lines[1]?.trimEnd()).toBe('! lost since the start: edges 1.23k (kubenetprobe doctor says more)');
     expect(lines).toHaveLength(24);
+  });
+
+  test('by requests it shows the columns of HTTP', () => {
+    const row = makeRow('curl', { requests_per_second: 12.5, errors: 3, p99_seconds: 0.25 });
+    const [header = '', line = ''] = renderOnce({ ...state([row]), by: 'requests' }, 160).split('\n');
+    expect(header.split(/\s{2,}/).slice(3, 8)).toEqual(['REQ/s', 'ERR/s', 'P99', 'REQ', 'ERR']);
+    expect(line.split(/\s+/).slice(3, 8)).toEqual(['12.5', '0', '250ms', '0', '3']);
   });
 
   test('once: one line per edge', () => {
