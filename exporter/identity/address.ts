@@ -60,7 +60,7 @@ export function isMapped(bytes: Uint8Array): boolean {
 export function formatAddress(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.');
   if (bytes.length !== 16) throw new RangeError(`an address has 4 or 16 bytes, not ${bytes.length}`);
-  if (isMapped(bytes)) return bytes.subarray(12).join('.');
+  if (isMapped(bytes)) return `${bytes[12]}.${bytes[13]}.${bytes[14]}.${bytes[15]}`;
   const groups: number[] = [];
   for (let index = 0; index < 16; index += 2) {
     groups.push(((bytes[index] as number) << 8) | (bytes[index + 1] as number));

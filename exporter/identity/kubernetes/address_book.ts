@@ -87,7 +87,9 @@ export class AddressBook<Holder> {
     const list = this.#tenures.get(address);
     if (list === undefined) return undefined;
     // Before the first: the first.
-    const tenure = list.findLast((entry) => entry.from <= at) ?? (list[0] as Tenure<Holder>);
+    let index = list.length - 1;
+    while (index > 0 && (list[index] as Tenure<Holder>).from > at) index--;
+    const tenure = list[index] as Tenure<Holder>;
     const { to } = tenure;
     if (to === undefined || at <= to) return { holder: tenure.holder, ended: undefined };
     return at > to + ENDED_MILLIS ? undefined : { holder: tenure.holder, ended: to };

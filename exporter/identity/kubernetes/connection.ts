@@ -119,7 +119,14 @@ function serviceAccount(options: ConnectionOptions): Connection | undefined {
   const port = environment.KUBERNETES_SERVICE_PORT ?? '443';
   if (!host) return undefined;
   const directory = options.serviceAccountDir ?? SERVICE_ACCOUNT;
-  const file = (name: string): string => readFileSync(join(directory, name), 'utf8');
+  const file = (name: string): string => {
+    try {
+      return readFileSync(join(directory, name), 'utf8');
+    } catch (error) {
+      // Without a code of its own, so that nobody takes it for a failed connection.
+      throw new Error(`the service account's ${name} cannot be read: ${(error as Error).message}`);
+    }
+  };
   try {
     file('token');
   } catch {

@@ -36,6 +36,14 @@ export interface KubernetesIdentityOptions {
   };
 }
 
+type PodName = Pick<PodRef, 'name' | 'namespace' | 'node'>;
+
+interface NamedPod {
+  readonly controller: Controller;
+  readonly zone: string;
+  readonly workload: Workload;
+}
+
 export class KubernetesIdentity implements Identity {
   readonly #host: HostIdentity;
   readonly #options: KubernetesIdentityOptions;
@@ -45,6 +53,8 @@ export class KubernetesIdentity implements Identity {
   readonly #problems = new Map<string, string>();
   readonly #ends = new WeakMap<OwnerInfo, LocalEnd>();
   readonly #locals = new WeakMap<OwnerInfo, { readonly revision: number; readonly workload: Workload }>();
+  /** The last answer for each pod object: thousands of edges ask for the same few after every change. */
+  readonly #podWorkloads = new WeakMap<PodName, NamedPod>();
   #targets = new Map<string, Workload | undefined>();
   #targetsRevision = 0;
   readonly #ranges: ClusterRanges;
@@ -158,17 +168,17 @@ export class KubernetesIdentity implements Identity {
     return this.#host.nameLocal(owner, cgroup);
   }
 
-  #podWorkload(
-    pod: Pick<PodRef, 'name' | 'namespace' | 'node'>,
-    controller: Controller,
-    sliceZone: string,
-  ): Workload {
+  #podWorkload(pod: PodName, controller: Controller, sliceZone: string): Workload {
     const zone = this.#cluster.zoneOf(pod.node) || sliceZone;
-    return this.#host.workloads.of(controller.name, controller.kind, {
+    const known = this.#podWorkloads.get(pod);
+    if (known?.controller === controller && known.zone === zone) return known.workload;
+    const workload = this.#host.workloads.of(controller.name, controller.kind, {
       namespace: pod.namespace,
       pod: pod.name,
       ...(zone === '' ? {} : { zone }),
     });
+    this.#podWorkloads.set(pod, { controller, zone, workload });
+    return workload;
   }
 
   // --- remote ends ---

@@ -635,7 +635,10 @@ it('tells what it knows and could not name, as metrics', async () => {
   identity.local(owner({ path: [`pod${uid('nobody')}`, 'burstable', 'kubepods'] }));
   name({ scope: 'exact' });
   server.endWatches();
-  await until(() => server.count('pods', 'watch') === 2 && server.watching === 4, 'watching again');
+  await until(
+    () => Object.values(identity.stats().resources).every((each) => each.watchRestarts === 1),
+    'watching again',
+  );
   await collector.collect();
   await collector.collect();
   expect(read('knp.identity.unresolved')).toEqual({
