@@ -1,9 +1,10 @@
-// Writes what derives from other sources in charts/: values.yaml, values.schema.json, the README's table, the alerts
-// and dashboards that the chart ships, and the plain manifest (which needs helm). A test checks for drift.
+// Writes what derives from other sources in charts/: values.yaml, values.schema.json, the README's table and the plain
+// manifest (which needs helm). A test checks for drift. The alerts and dashboards that the chart ships are symbolic
+// links to what their folders generate; Helm follows them.
 //   node charts/generate.ts
 import { execFileSync } from 'node:child_process';
-import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { z } from 'zod';
 import { jsonSchema, type SchemaNode } from '../exporter/config/settings.ts';
@@ -74,39 +75,19 @@ function readme(): string {
   return template.replace('{{values}}', table);
 }
 
-/** Copies of what other folders generate: `.Files` sees nothing outside the chart. */
-function shippedFiles(): Map<string, string> {
-  const root = join(here, '..');
-  const copies = new Map<string, string>();
-  for (const path of globSync('alerts/generated/*.{yaml,yml}', { cwd: root })) {
-    copies.set(join('kubenetprobe/files/alerts', basename(path)), readFileSync(join(root, path), 'utf8'));
-  }
-  for (const path of globSync('dashboards/generated/**/*.json', { cwd: root })) {
-    copies.set(join('kubenetprobe/files/dashboards', basename(path)), readFileSync(join(root, path), 'utf8'));
-  }
-  return copies;
-}
-
 /** Path below charts/ → content, of everything that needs no helm. */
 export function generatedFiles(): Map<string, string> {
   return new Map([
     ['kubenetprobe/values.yaml', `# ${MARK}\n\n${valuesYaml(chartSchema(), '')}`],
     ['kubenetprobe/values.schema.json', valuesJsonSchema()],
     ['kubenetprobe/README.md', readme()],
-    ...shippedFiles(),
   ]);
-}
-
-/** Files in the chart that nothing generates any more. */
-export function staleFiles(): string[] {
-  const wanted = generatedFiles();
-  return globSync('kubenetprobe/files/**/*.*', { cwd: here }).filter((path) => !wanted.has(path));
 }
 
 /** The manifest for `kubectl apply`, rendered from the chart with its defaults. */
 export function plainManifest(): string {
   const args = ['template', 'kubenetprobe', chart, '--namespace', 'kubenetprobe'];
-  const rendered = execFileSync(helm(), args, { encoding: 'utf8' });
+  const rendered = execFileSync(helm(), args, { encoding: 'utf8', stdio: 'pipe' });
   // Nobody's release: without Helm these labels mean nothing.
   const objects = rendered.replace(/^ *(helm\.sh\/chart|app\.kubernetes\.io\/managed-by): .*\n/gm, '');
   const namespace = stringify({
@@ -124,9 +105,7 @@ export function plainManifest(): string {
 export const MANIFEST = 'kubenetprobe.yaml';
 
 function main(): void {
-  for (const path of staleFiles()) rmSync(join(here, path));
   for (const [path, content] of generatedFiles()) {
-    mkdirSync(dirname(join(here, path)), { recursive: true });
     writeFileSync(join(here, path), content);
   }
   const reason = helmUnavailable();
