@@ -265,40 +265,58 @@ static __always_inline int on_transition(struct sock *sk, int before, int after,
 }
 
 /*
- * Two programs on one tracepoint. Since Linux 6.1 the kernel does not run a tracing program that is already
- * running on the same processor, and a softirq may well close one connection while a system call is closing
- * another: the event would be gone. Whichever of the two is free handles it; the other sees that in the
- * socket's state. Two are enough: TCP changes state in a system call and in softirq, and nowhere else.
+ * Several programs on one tracepoint. Since Linux 6.1 the kernel does not run a tracing program that is
+ * already running on the same processor, and a softirq may well close one connection while a system call is
+ * closing another: the event would be gone. Whichever of the programs is free handles it; the others see that
+ * in the socket's state. Two are enough where tracepoints are not preempted: TCP changes state in a system
+ * call and in softirq, and nowhere else. Linux 7.0 made them preemptible: there our programs forbid it while
+ * they run, and two more stand by for the instants before and after.
  */
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state, struct sock *sk, int before, int after)
+extern void bpf_preempt_disable(void) __ksym __weak; /* Linux 6.11 */
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+static __always_inline void forbid_preemption(void)
 {
-	return on_transition(sk, before, after, true);
+	if (bpf_ksym_exists(bpf_preempt_disable) && bpf_ksym_exists(bpf_preempt_enable))
+		bpf_preempt_disable();
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state_nested, struct sock *sk, int before, int after)
+static __always_inline void allow_preemption(void)
 {
-	return on_transition(sk, before, after, false);
+	if (bpf_ksym_exists(bpf_preempt_disable) && bpf_ksym_exists(bpf_preempt_enable))
+		bpf_preempt_enable();
 }
+
+#define STATE_PROGRAM(name, first)                                                                             \
+	SEC("tp_btf/inet_sock_set_state")                                                                      \
+	int BPF_PROG(name, struct sock *sk, int before, int after)                                             \
+	{                                                                                                      \
+		forbid_preemption();                                                                           \
+		on_transition(sk, before, after, first);                                                       \
+		allow_preemption();                                                                            \
+		return 0;                                                                                      \
+	}
+
+STATE_PROGRAM(tcp_state, true)
+STATE_PROGRAM(tcp_state_nested, false)
+STATE_PROGRAM(tcp_state_nested2, false)
+STATE_PROGRAM(tcp_state_nested3, false)
 
 /*
  * Resets. A reset of an established connection waits in the socket's state for the account that its end
- * brings; a refusal is a failed connect, not a reset.
+ * brings; a refusal is a failed connect, not a reset. Two programs each, as above; resets that belong to no
+ * socket are left to the first, since nothing tells the second that they were counted.
  */
-SEC("tp_btf/tcp_receive_reset")
-int BPF_PROG(tcp_reset_received, struct sock *sk)
+static __always_inline int on_reset_received(struct sock *sk)
 {
 	struct socket_state *state = socket_state_of(sk);
 
-	if (state && sk->__sk_common.skc_state != TCP_SYN_SENT)
+	if (!state || sk->__sk_common.skc_state == TCP_SYN_SENT)
+		return 0;
+	if (!(__sync_fetch_and_or(&state->flags, SOCKET_RESET_RECEIVED) & SOCKET_RESET_RECEIVED))
 		ATOMIC_ADD(state->resets_received, 1);
 	return 0;
 }
-
-struct ipv4_addresses {
-	__be32 source, destination;
-};
 
 /* A reset for a segment that belongs to no socket (a closed port): the host's own, by remote address. */
 static __noinline int count_unbound_reset(struct sk_buff *skb)
@@ -331,8 +349,7 @@ static __noinline int count_unbound_reset(struct sk_buff *skb)
 	return 0;
 }
 
-SEC("tp_btf/tcp_send_reset")
-int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
+static __always_inline int on_reset_sent(struct sock *sk, struct sk_buff *skb, bool first)
 {
 	struct socket_state *state = NULL;
 	struct edge *edge;
@@ -341,11 +358,13 @@ int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 	if (sk)
 		state = bpf_sk_storage_get(&sockets, sk, 0, 0); /* none for request and time-wait sockets */
 	if (!state || state->self != (u64)sk || state->role == ROLE_LISTENER) {
-		if (skb)
+		if (skb && first)
 			count_unbound_reset(skb);
 		return 0;
 	}
 	if (state->flags & SOCKET_IGNORED)
+		return 0;
+	if (__sync_fetch_and_or(&state->flags, SOCKET_RESET_SENT) & SOCKET_RESET_SENT)
 		return 0;
 	if (!(state->flags & SOCKET_CLOSED)) {
 		ATOMIC_ADD(state->resets_sent, 1);
@@ -359,6 +378,27 @@ int BPF_PROG(tcp_reset_sent, struct sock *sk, struct sk_buff *skb)
 		count_lost(LOST_EDGE_GONE);
 	return 0;
 }
+
+#define RESET_PROGRAMS(suffix, first)                                                                          \
+	SEC("tp_btf/tcp_receive_reset")                                                                        \
+	int BPF_PROG(tcp_reset_received##suffix, struct sock *sk)                                              \
+	{                                                                                                      \
+		forbid_preemption();                                                                           \
+		on_reset_received(sk);                                                                         \
+		allow_preemption();                                                                            \
+		return 0;                                                                                      \
+	}                                                                                                      \
+	SEC("tp_btf/tcp_send_reset")                                                                           \
+	int BPF_PROG(tcp_reset_sent##suffix, struct sock *sk, struct sk_buff *skb)                             \
+	{                                                                                                      \
+		forbid_preemption();                                                                           \
+		on_reset_sent(sk, skb, first);                                                                 \
+		allow_preemption();                                                                            \
+		return 0;                                                                                      \
+	}
+
+RESET_PROGRAMS(, true)
+RESET_PROGRAMS(_nested, false)
 
 /* A client's end is established a moment before the other end is: leave it time to say who it is. */
 static __always_inline bool settled(struct socket_state *state)

@@ -151,6 +151,8 @@ enum socket_flags {
 	SOCKET_PREEXISTING = 32,   /* open before the agent was */
 	SOCKET_ESTABLISHED = 64,
 	SOCKET_SEEN_UNCONFIRMED = 128,
+	SOCKET_RESET_SENT = 256,   /* counted; a connection is reset once */
+	SOCKET_RESET_RECEIVED = 512,
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */

@@ -52,7 +52,7 @@ interface WatchedProgram {
 
 /** A program with a twin for nested events (`tcp_state`, `tcp_state_nested`) loses nothing when it is busy. */
 function hasTwin(program: string, all: readonly string[]): boolean {
-  return program.endsWith('_nested') || all.includes(`${program}_nested`);
+  return /_nested\d*$/.test(program) || all.includes(`${program}_nested`);
 }
 
 class Kernel implements KernelSource {

@@ -13,9 +13,27 @@ import { EdgeDirectory } from '../edges.ts';
 import { TcpSource } from './source.ts';
 
 const PROGRAMS: readonly Purpose[] = [
-  { purpose: 'connection state', alternatives: [{ program: ['tcp_state', 'tcp_state_nested'] }] },
-  { purpose: 'resets received', alternatives: [{ program: 'tcp_reset_received' }], optional: true },
-  { purpose: 'resets sent', alternatives: [{ program: 'tcp_reset_sent' }], optional: true },
+  {
+    purpose: 'connection state',
+    alternatives: [
+      {
+        // Tracepoints became preemptible: see bpf/tcp.bpf.c.
+        program: ['tcp_state', 'tcp_state_nested', 'tcp_state_nested2', 'tcp_state_nested3'],
+        needs: ['kernel:7.0'],
+      },
+      { program: ['tcp_state', 'tcp_state_nested'] },
+    ],
+  },
+  {
+    purpose: 'resets received',
+    alternatives: [{ program: ['tcp_reset_received', 'tcp_reset_received_nested'] }],
+    optional: true,
+  },
+  {
+    purpose: 'resets sent',
+    alternatives: [{ program: ['tcp_reset_sent', 'tcp_reset_sent_nested'] }],
+    optional: true,
+  },
   {
     purpose: 'walk over the sockets',
     alternatives: [
