@@ -351,6 +351,28 @@ int BPF_PROG(http_state_nested, struct sock *sk, int before, int after)
  */
 const volatile u64 http_idle_ns = 60000000000ULL;
 
+/* Counts one exchange that waits for its answer; says whether it does. */
+__attribute__((noinline)) int http_count_active(struct http_conn *conn, u32 number)
+{
+	struct http_active_key key = {};
+	struct http_exchange *exchange;
+	u64 *count, one = 1;
+
+	if (!conn)
+		return 0;
+	exchange = http_exchange_of(conn, number);
+	if ((exchange->flags & (EXCHANGE_KNOWN | EXCHANGE_RESPONSE_DONE)) != EXCHANGE_KNOWN)
+		return 0;
+	key.edge_id = conn->edge_id;
+	key.method = exchange->method;
+	count = bpf_map_lookup_elem(&http_active, &key);
+	if (count)
+		ATOMIC_ADD(*count, 1);
+	else if (bpf_map_update_elem(&http_active, &key, &one, BPF_ANY))
+		http_count(HTTP_LOST_MAP_FULL, 1);
+	return 1;
+}
+
 SEC("iter/bpf_sk_storage_map")
 int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -364,20 +386,8 @@ int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	conn = bpf_sk_storage_get(&http_conns, ctx->sk, 0, 0);
 	if (!conn)
 		return 0;
-	for (u32 i = 0; i < HTTP_PIPELINE; i++) {
-		struct http_exchange *exchange = http_exchange_of(conn, i);
-		struct http_active_key key = {.edge_id = conn->edge_id, .method = exchange->method};
-		u64 *count, one = 1;
-
-		if ((exchange->flags & (EXCHANGE_KNOWN | EXCHANGE_RESPONSE_DONE)) != EXCHANGE_KNOWN)
-			continue;
-		active++;
-		count = bpf_map_lookup_elem(&http_active, &key);
-		if (count)
-			ATOMIC_ADD(*count, 1);
-		else if (bpf_map_update_elem(&http_active, &key, &one, BPF_ANY))
-			http_count(HTTP_LOST_MAP_FULL, 1);
-	}
+	for (u32 i = 0; i < HTTP_PIPELINE; i++)
+		active |= http_count_active(conn, i);
 	if (!active)
 		return 0;
 	last = conn->directions[0].last_ns;

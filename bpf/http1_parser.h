@@ -182,11 +182,10 @@ enum http1_class {
 	CLASS_NO_HEX = 4,    /* neither a hexadecimal digit nor a dash */
 	CLASS_SLASH = 8,
 	CLASS_DIGIT = 16,
-	CLASS_ONE = 32,	     /* added up, it counts the bytes of a segment */
 };
-#define HTTP1_NAME (CLASS_NO_DIGIT | CLASS_NO_HEX | CLASS_ONE)
-#define HTTP1_HEX (CLASS_NO_DIGIT | CLASS_ONE)
-#define HTTP1_NUMBER (CLASS_DIGIT | CLASS_ONE)
+#define HTTP1_NAME (CLASS_NO_DIGIT | CLASS_NO_HEX)
+#define HTTP1_HEX CLASS_NO_DIGIT
+#define HTTP1_NUMBER CLASS_DIGIT
 
 static const u8 http1_classes[256] = {
 	['\0'] = CLASS_STOP, [0x01 ... 0x09] = HTTP1_NAME, ['\n'] = CLASS_STOP, [0x0b ... 0x0c] = HTTP1_NAME,
@@ -203,60 +202,82 @@ static __always_inline u64 http1_fnv(u64 hash, u8 byte)
 }
 
 /* The hash at the end of a segment: `seen` holds the classes of its bytes, `count` how many there were. */
-static __always_inline u64 http1_end_segment(u64 hash, u64 before, u64 seen, u64 count)
+static __always_inline u64 http1_end_segment(u64 hash, u64 before, u64 seen, u32 count)
 {
 	if (!count || !http_fold_identifiers || ((seen & CLASS_NO_DIGIT) && ((seen & CLASS_NO_HEX) || !(seen & CLASS_DIGIT) || count < 16)))
 		return hash;
 	return http1_fnv(before, HTTP1_MARK_ID);
 }
 
-/* Hashes the path that starts at `start` and ends before `end` at the latest. */
-HTTP1_FUNCTION int http1_hash_path(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
+/* Hashes on over one segment: from `start` to a slash, to what ends a path, or to `end`; says where that is. */
+HTTP1_FUNCTION u32 http1_hash_segment(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
-	u64 hash = HTTP1_FNV_BASIS, before = hash, seen = 0, count = 0;
+	u64 hash, seen = 0;
 	u32 i;
 
 	if (!parser || !window)
-		return 0;
-	window->path_start = start;
+		return end;
+	hash = parser->path_hash;
 	for (i = 0; i < HTTP1_PATH; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i), class = http1_classes[byte];
 
-		if (start + i >= end || (class & CLASS_STOP))
+		if (start + i >= end || (class & (CLASS_STOP | CLASS_SLASH)))
 			break;
-		if (class & CLASS_SLASH) {
-			hash = http1_fnv(http1_end_segment(hash, before, seen, count), byte);
-			before = hash;
-			seen = count = 0;
-			continue;
-		}
 		hash = http1_fnv(hash, byte);
 		seen |= class;
-		count += class / CLASS_ONE;
 	}
-	window->path_length = i;
-	if (i == HTTP1_PATH && start + i < end && !(http1_classes[HTTP1_BYTE(window, start + i)] & CLASS_STOP)) {
+	parser->path_hash = http1_end_segment(hash, parser->path_hash, seen, i);
+	return start + i;
+}
+
+/* Hashes the path that starts at `start` and ends before `end` at the latest. */
+HTTP1_FUNCTION int http1_hash_path(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
+{
+	u32 at = start, limit = start + HTTP1_PATH;
+	u64 before;
+
+	if (!parser || !window)
+		return 0;
+	if (limit > end)
+		limit = end;
+	parser->path_hash = HTTP1_FNV_BASIS;
+	window->path_start = start;
+	for (u32 i = 0; i <= HTTP1_PATH; i++) {
+		before = parser->path_hash;
+		at = http1_hash_segment(parser, window, at, limit);
+		if (at >= limit || HTTP1_BYTE(window, at) != '/')
+			break;
+		parser->path_hash = http1_fnv(parser->path_hash, '/');
+		at++;
+	}
+	window->path_length = at - start;
+	if (at < end && at - start >= HTTP1_PATH && !(http1_classes[HTTP1_BYTE(window, at)] & CLASS_STOP)) {
 		parser->flags |= HTTP1_PATH_CUT;
 		parser->path_hash = http1_fnv(before, HTTP1_MARK_CUT);
-		return 0;
 	}
-	parser->path_hash = http1_end_segment(hash, before, seen, count);
 	return 0;
 }
 
 /* Where the path of an absolute-form target ("http://host/path") starts; `end` where it has none. */
 HTTP1_FUNCTION u32 http1_path_of_absolute(struct http1_window *window, u32 start, u32 end)
 {
+	u64 scheme;
+
 	if (!window)
 		return end;
+	scheme = http1_word(window, start) | HTTP1_LOWER;
+	if ((scheme & 0xffffffffffffffULL) == (HTTP1_WORD('h', 't', 't', 'p', ':', '/', '/', 0) | (HTTP1_LOWER >> 8)))
+		start += 7;
+	else if (scheme == HTTP1_WORD('h', 't', 't', 'p', 's', ':', '/', '/'))
+		start += 8;
+	else
+		return end;
 	for (u32 i = 0; i < HTTP1_LINE; i++) {
-		u8 byte = HTTP1_BYTE(window, start + i);
+		u8 class = http1_classes[HTTP1_BYTE(window, start + i)];
 
-		if (start + i >= end || (http1_classes[byte] & CLASS_STOP))
-			return end;
-		/* the first slash that neither stands behind a colon nor behind such a slash */
-		if (byte == '/' && i > 1 && HTTP1_BYTE(window, start + i - 1) != ':' &&
-		    !(HTTP1_BYTE(window, start + i - 1) == '/' && HTTP1_BYTE(window, start + i - 2) == ':'))
+		if (start + i >= end || (class & CLASS_STOP))
+			break;
+		if (class & CLASS_SLASH)
 			return start + i;
 	}
 	return end;
@@ -511,30 +532,37 @@ static __always_inline bool http1_is_blank(u8 byte)
 	return byte == ' ' || byte == '\t';
 }
 
+HTTP1_FUNCTION u32 http1_skip_blanks(struct http1_window *window, u32 at, u32 end)
+{
+	if (!window)
+		return end;
+	for (u32 i = 0; i < HTTP1_LINE; i++)
+		if (at + i >= end || !http1_is_blank(HTTP1_BYTE(window, at + i)))
+			return at + i;
+	return at;
+}
+
 /* Digits between `start` and `end` with blanks around them. */
 HTTP1_FUNCTION int http1_content_length(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
-	u64 value = 0, digits = 0, done = 0;
+	u64 value = 0;
+	u32 at, digits;
 
 	if (!parser || !window)
 		return HTTP1_MALFORMED;
+	at = http1_skip_blanks(window, start, end);
+	for (digits = 0; digits < 19; digits++) {
+		u8 byte = HTTP1_BYTE(window, at + digits);
 
-	for (u32 i = 0; i < HTTP1_LINE; i++) {
-		u8 byte = HTTP1_BYTE(window, start + i);
-
-		if (start + i >= end)
+		if (at + digits >= end || !(http1_classes[byte] & CLASS_DIGIT))
 			break;
-		if (http1_classes[byte] & CLASS_DIGIT) {
-			if (done || digits >= 18)
-				return HTTP1_MALFORMED;
-			value = value * 10 + (byte - '0');
-			digits += http1_classes[byte] / CLASS_ONE;
-		} else if (http1_is_blank(byte) || byte == '\r') {
-			done = digits;
-		} else {
-			return HTTP1_MALFORMED;
-		}
+		value = value * 10 + (byte - '0');
 	}
+	at = http1_skip_blanks(window, at + digits, end);
+	if (at < end && HTTP1_BYTE(window, at) == '\r')
+		at++;
+	if (at < end || digits == 19)
+		return HTTP1_MALFORMED;
 	if (!digits || ((parser->flags & HTTP1_HAS_LENGTH) && parser->length != value))
 		return HTTP1_MALFORMED;
 	parser->flags |= HTTP1_HAS_LENGTH;
@@ -629,55 +657,13 @@ static __always_inline int http1_cut_field(struct http1_parser *parser, struct h
 	return http1_field_matters(first) ? http1_field(parser, window, start, start + HTTP1_LINE, first) : HTTP1_AGAIN;
 }
 
-/*
- * Goes through header lines, a word at a time, until one matters. In the rest of a long line and in trailers
- * nothing matters but the empty line at the end.
- */
-HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_window *window)
+/* What is left of the window holds no line end. The lines before it have been used. */
+HTTP1_FUNCTION int http1_no_line_end(struct http1_parser *parser, struct http1_window *window)
 {
-	u32 start, at, i;
+	u32 start;
 
 	if (!parser || !window)
 		return HTTP1_MALFORMED;
-	start = at = window->position;
-
-	for (i = 0; i < HTTP1_WINDOW / 8 + 32; i++) {
-		u64 word, feeds;
-		u32 length, end;
-
-		if (at >= window->length)
-			break;
-		word = http1_word(window, at);
-		feeds = http1_line_feeds(word);
-		if (!feeds) {
-			at += 8;
-			continue;
-		}
-		end = at + http1_first(feeds);
-		if (end >= window->length)
-			break;
-		length = end - start;
-		at = end + 1;
-		window->position = at;
-		word = http1_word(window, start);
-		if (parser->state == HTTP1_HEADER_REST || parser->state == HTTP1_TRAILER_REST) {
-			parser->state = parser->state == HTTP1_HEADER_REST ? HTTP1_HEADERS : HTTP1_TRAILERS;
-		} else if (length == 0 || (length == 1 && (u8)word == '\r')) {
-			if (parser->state == HTTP1_TRAILERS) {
-				parser->state = HTTP1_START;
-				return HTTP1_MESSAGE_END;
-			}
-			parser->state = HTTP1_UNDECIDED;
-			return HTTP1_HEADERS_END;
-		} else if (parser->state == HTTP1_HEADERS && http1_field_matters(word | HTTP1_LOWER)) {
-			if (length > HTTP1_LINE)
-				end = start + HTTP1_LINE;
-			return http1_field(parser, window, start, end, word | HTTP1_LOWER);
-		}
-		start = at;
-	}
-	if (i == HTTP1_WINDOW / 8 + 32)
-		return HTTP1_AGAIN; /* many short lines */
 	start = window->position;
 	if (parser->state == HTTP1_HEADER_REST || parser->state == HTTP1_TRAILER_REST) {
 		window->position = window->length;
@@ -693,6 +679,55 @@ HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_windo
 	}
 	parser->state = HTTP1_HEADER_REST;
 	return http1_cut_field(parser, window, start);
+}
+
+#define HTTP1_LINES 64 /* gone through at once */
+/*
+ * Goes through header lines until one matters. In the rest of a long line and in trailers
+ * nothing matters but the empty line at the end.
+ */
+HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_window *window)
+{
+	u32 start, end = 0, i;
+	u64 word = 0;
+
+	if (!parser || !window)
+		return HTTP1_MALFORMED;
+	start = window->position;
+	for (i = 0; i < HTTP1_LINES; i++) {
+		end = http1_find_line_end(window, start);
+		if (!(end & HTTP1_COMPLETE)) {
+			window->position = start;
+			return http1_no_line_end(parser, window);
+		}
+		end &= ~HTTP1_COMPLETE;
+		word = http1_word(window, start);
+		if (end - start < 2 || parser->state != HTTP1_HEADERS || http1_field_matters(word | HTTP1_LOWER))
+			break;
+		start = end + 1;
+	}
+	if (i == HTTP1_LINES) {
+		window->position = start;
+		return HTTP1_AGAIN; /* many short lines */
+	}
+	window->position = end + 1;
+	if (parser->state == HTTP1_HEADER_REST || parser->state == HTTP1_TRAILER_REST) {
+		parser->state = parser->state == HTTP1_HEADER_REST ? HTTP1_HEADERS : HTTP1_TRAILERS;
+		return HTTP1_AGAIN;
+	}
+	if (end == start || (end == start + 1 && (u8)word == '\r')) {
+		if (parser->state == HTTP1_TRAILERS) {
+			parser->state = HTTP1_START;
+			return HTTP1_MESSAGE_END;
+		}
+		parser->state = HTTP1_UNDECIDED;
+		return HTTP1_HEADERS_END;
+	}
+	if (parser->state != HTTP1_HEADERS || !http1_field_matters(word | HTTP1_LOWER))
+		return HTTP1_AGAIN;
+	if (end - start > HTTP1_LINE)
+		end = start + HTTP1_LINE;
+	return http1_field(parser, window, start, end, word | HTTP1_LOWER);
 }
 
 /* "1a2b[;extension]" (RFC 9112, 7.1) */
