@@ -10,6 +10,7 @@ import {
   splitCgroupPath,
   unescapeUnit,
 } from '../../../exporter/identity/cgroup_path.ts';
+import { containerCgroupPath } from '../../testbed/cgroups.ts';
 
 const A = '3a1f0c9e4b7d2865f1e0d3c2b5a49687788695a4b3c2d1e0f0e1d2c3b4a59687';
 const B = 'b7c94f01d3e25a6880f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a697';
@@ -233,6 +234,36 @@ describe('names captured in the kernel', () => {
     });
     expect(kernelComponents(['', 'a'])).toEqual([]);
     expect(kernelComponents(['leaf\0junk', 'root', '/'])).toEqual(['root', 'leaf']);
+  });
+});
+
+describe('every combination that kubelet and the runtimes make', () => {
+  // The testbed writes paths from the sources of kubelet, containerd and CRI-O, independently of what is tested here.
+  const drivers = ['systemd', 'cgroupfs'] as const;
+  const runtimes = ['containerd', 'cri-o', 'cri-o-crun', 'docker'] as const;
+  const classes = ['Guaranteed', 'Burstable', 'BestEffort'] as const;
+  const combinations = drivers.flatMap((driver) =>
+    runtimes.flatMap((runtime) =>
+      classes.flatMap((qosClass) =>
+        ['', 'kubelet'].flatMap((root) =>
+          [UID, HASH].map((podUid) => ({ driver, runtime, qosClass, root, podUid })),
+        ),
+      ),
+    ),
+  );
+  it.each(combinations)('$driver $runtime $qosClass $root $podUid', (combination) => {
+    const path = containerCgroupPath({ ...combination, containerId: A });
+    const { driver, runtime, qosClass, podUid } = combination;
+    const bare = driver === 'cgroupfs' && !runtime.startsWith('cri-o');
+    const expected = container(
+      A,
+      bare ? 'unknown' : runtime.replace('-crun', ''),
+      podUid,
+      qosClass.toLowerCase(),
+    );
+    expect(nameCgroup(splitCgroupPath(path))).toEqual(expected);
+    const { qos: _, ...captured } = expected as { qos: string };
+    expect(nameCgroup(kernelComponents(capture(path)))).toMatchObject(captured);
   });
 });
 
