@@ -2,7 +2,13 @@
 // and what identity could not name. Read last in every collection.
 import { arch, release } from 'node:os';
 import type { LoadedProbe } from '../kernel/loader.ts';
-import { type BpfMap, type BpfProgram, type BpfStats, enableBpfStats } from '../kernel/native.ts';
+import {
+  type BpfMap,
+  type BpfProgram,
+  type BpfStats,
+  enableBpfStats,
+  KernelError,
+} from '../kernel/native.ts';
 import type { Source } from '../telemetry/collector.ts';
 import type { SeriesStore } from '../telemetry/store.ts';
 import type { MapStatus } from './status.ts';
@@ -44,8 +50,9 @@ class Growth {
 
 interface WatchedProgram {
   readonly program: BpfProgram;
-  readonly seconds: Growth;
-  readonly runs: Growth;
+  /** Undefined where the kernel does not measure: then nothing is said, rather than zero. */
+  readonly seconds: Growth | undefined;
+  readonly runs: Growth | undefined;
   /** Runs that the kernel left out because the program was running on that processor already: events lost. */
   readonly busy: Growth | undefined;
 }
@@ -53,6 +60,16 @@ interface WatchedProgram {
 /** A program with a twin for nested events (`tcp_state`, `tcp_state_nested`) loses nothing when it is busy. */
 function hasTwin(program: string, all: readonly string[]): boolean {
   return /_nested\d*$/.test(program) || all.includes(`${program}_nested`);
+}
+
+/** The kernel asks for CAP_SYS_ADMIN, which an agent with least rights does not have: its programs' cost stays unknown. */
+function statisticsIfAllowed(): BpfStats | undefined {
+  try {
+    return enableBpfStats();
+  } catch (error) {
+    if (error instanceof KernelError && error.code === 'EPERM') return undefined;
+    throw error;
+  }
 }
 
 class Kernel implements KernelSource {
@@ -69,7 +86,7 @@ class Kernel implements KernelSource {
   constructor({ store, stats, lost }: KernelSourceOptions) {
     this.#store = store;
     this.#lost = lost;
-    this.#stats = stats ? enableBpfStats() : undefined;
+    this.#stats = stats ? statisticsIfAllowed() : undefined;
     const build = { version: version(), runtime_version: process.versions.node };
     store.gauge('knp.build.info', { ...build, kernel_release: release(), arch: arch() }).set(1);
   }
@@ -79,8 +96,8 @@ class Kernel implements KernelSource {
     for (const name of names) {
       this.#programs.push({
         program: object.program(name),
-        seconds: new Growth(this.#store.counter('knp.bpf.program.seconds', { program: name })),
-        runs: new Growth(this.#store.counter('knp.bpf.program.runs', { program: name })),
+        seconds: this.#stats && new Growth(this.#store.counter('knp.bpf.program.seconds', { program: name })),
+        runs: this.#stats && new Growth(this.#store.counter('knp.bpf.program.runs', { program: name })),
         busy: hasTwin(name, names)
           ? undefined
           : new Growth(this.#store.counter('knp.agent.lost', { stage: 'program_busy' })),
@@ -98,8 +115,8 @@ class Kernel implements KernelSource {
     for (const { program, seconds, runs, busy } of this.#programs) {
       const info = program.info();
       busy?.to(info.recursionMisses);
-      seconds.to(info.runTimeNs / 1e9);
-      runs.to(info.runCount);
+      seconds?.to(info.runTimeNs / 1e9);
+      runs?.to(info.runCount);
     }
     this.#countMaps();
     for (const { name, entries, capacity } of this.#counted.values()) {
