@@ -237,9 +237,11 @@ export class KubernetesIdentity implements Identity {
     if (isLoopback(text)) return this.#loopback(address);
     const { port = 0, at = this.#now() } = address;
     const node = this.#cluster.nodeAt(text);
-    if (node !== undefined || this.#host.isOwn(text)) return this.#onNode(text, port, node);
+    if (node !== undefined) return this.#onNode(text, port, node);
     const pod = this.#podAt(text, at);
     if (pod !== undefined) return pod;
+    // After the pods: an agent that is not on its node's network has its own pod's address.
+    if (this.#host.isOwn(text)) return this.#onNode(text, port, undefined);
     const service = this.#cluster.serviceAt(text, port);
     if (service !== undefined)
       return { workload: this.#serviceTarget(service) ?? this.#serviceWorkload(service) };

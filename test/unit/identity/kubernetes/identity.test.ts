@@ -389,6 +389,14 @@ describe('remote ends', () => {
     expect(name({ scope: 'loopback', owner: owner({ path: ['kubelet.service'] }) })).toBe('Node node-1');
   });
 
+  it('an agent on its own pod network is a pod, not the node', async () => {
+    server.put('pods', pod('kubenetprobe', { owner: 'DaemonSet', ip: '10.1.1.1' }));
+    create();
+    await settle();
+    expect(name(exact('10.1.1.1'))).toBe('DaemonSet shop/kubenetprobe');
+    expect(name(exact('192.0.2.1'))).toBe('Node node-1');
+  });
+
   it('an address that moved is attributed by time', async () => {
     const first = server.put('pods', pod('first', { ip: '10.1.1.50' }));
     create();
