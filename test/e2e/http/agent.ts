@@ -22,10 +22,8 @@ export interface Sample {
 const LABEL = /([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"/g;
 
 function labelsOf(text: string): Record<string, string> {
-  const unescape = (value: string) => value.replace(/\\(.)/g, (_, c: string) => (c === 'n' ? '\n' : c));
-  return Object.fromEntries(
-    [...text.matchAll(LABEL)].map(([, name, value]) => [name, unescape(value ?? '')]),
-  );
+  const plain = (value: string) => value.replace(/\\(.)/g, (_, c: string) => (c === 'n' ? '\n' : c));
+  return Object.fromEntries([...text.matchAll(LABEL)].map(([, name, value]) => [name, plain(value ?? '')]));
 }
 
 /** Reads the text format and OpenMetrics. */

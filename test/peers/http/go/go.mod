@@ -1,0 +1,3 @@
+module kubenetprobe/test/peers/http
+
+go 1.21
