@@ -34,7 +34,7 @@ export async function runAgent(config: Config): Promise<void> {
     await agent.stop();
     // What prevented the start is told by the caller, in one sentence.
     if (ending !== undefined) log.logger.info({}, 'stopped');
-    await log.flush();
+    await log.close();
     signals.close();
   }
 }

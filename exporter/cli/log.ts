@@ -26,14 +26,14 @@ export function prettyLine(json: string): string {
   return `${parts.join(' ')}\n`;
 }
 
-const FLUSH_MILLIS = 1000;
+const CLOSE_MILLIS = 1000;
 
 export interface Log {
   logger: Logger;
   /** Lines lost because nobody read them. */
   lost(): number;
-  /** Resolves when what is buffered is written out, at the latest after a second. Before the process ends. */
-  flush(): Promise<void>;
+  /** Takes no more lines; resolves when all are written out, at the latest after a second. */
+  close(): Promise<void>;
 }
 
 /** Logs to `fd` (standard error). */
@@ -62,12 +62,19 @@ export function createLog(settings: Config['log'], fd = 2, isTerminal = process.
   return {
     logger,
     lost: () => lost,
-    flush() {
+    close() {
       const { promise, resolve } = Promise.withResolvers<void>();
-      sink.flush(() => resolve());
+      // `flush` calls back while a write is still under way; `finish` comes after the last.
+      sink.once('finish', resolve).once('close', resolve);
+      try {
+        sink.end();
+      } catch {
+        // It is closed already: nothing can be written.
+        resolve();
+      }
       // A reader that does not read must not keep the process from ending.
-      setTimeout(resolve, FLUSH_MILLIS).unref();
-      return promise;
+      const timer = setTimeout(resolve, CLOSE_MILLIS);
+      return promise.finally(() => clearTimeout(timer));
     },
   };
 }

@@ -153,6 +153,13 @@ describe('a running agent', () => {
     }
   });
 
+  test('whoever reads the logs may go away: it measures on, and ends with 0', async () => {
+    const { agent, url } = await startAgent();
+    agent.child.stderr?.destroy();
+    expect((await fetchText(`${url}/readyz`)).status).toBe(200);
+    expect((await stopped(agent, 'SIGTERM')).code).toBe(0);
+  });
+
   test('with the probe turned off it serves its own metrics and loads nothing', async () => {
     const { agent, url } = await startAgent([], {
       KNP_PROBES_TCP_ENABLED: 'false',
