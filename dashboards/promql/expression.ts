@@ -67,7 +67,8 @@ export const quantile = <L extends string>(q: number, of: Vector<L | 'le'>): Vec
   atom(`histogram_quantile(${q}, ${of.promql})`);
 
 /** One series when there is none. */
-export const absent = (of: Vector<string>): Vector<never> => atom(`absent(${of.promql})`);
+export const absent = <L extends string, K extends string = never>(of: Vector<L>): Vector<K> =>
+  atom(`absent(${of.promql})`);
 
 const binary = <L extends string>(operator: string, a: Vector<L>, b: Vector<L> | Scalar): Vector<L> => {
   const right = typeof b === 'object' && 'promql' in b ? operand(b) : scalarText(b);

@@ -17,6 +17,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Folders that define what is shipped beside the agent; of the agent they see the metric catalogue only. */
 const CATALOGUE_ONLY = ['dashboards', 'alerts'];
 const CATALOGUE = 'exporter/telemetry/catalogue.ts';
+/** PromQL typed by the catalogue: written once, for both of them. */
+const QUERY_LAYER = 'dashboards/promql';
 
 /** The modules that know the addon: one loads it, one is what everybody else imports. */
 const ADDON_LOADER = 'exporter/kernel/addon.ts';
@@ -55,6 +57,8 @@ function forbidden(path: string, specifier: string): string | undefined {
   const target = posix.normalize(posix.join(posix.dirname(path), specifier));
   const [area] = path.split('/') as [string];
   if (area === 'exporter') return forbiddenInAgent(path, target);
+  if (path.startsWith(`${QUERY_LAYER}/`)) return forbiddenBesideAgent(QUERY_LAYER, target);
+  if (area === 'alerts' && target.startsWith(`${QUERY_LAYER}/`)) return undefined;
   if (CATALOGUE_ONLY.includes(area)) return forbiddenBesideAgent(area, target);
   return undefined; // tests and scripts may import everything
 }

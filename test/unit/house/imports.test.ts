@@ -61,6 +61,11 @@ const FORBIDDEN: readonly (readonly [path: string, source: string, reason: strin
   ['test/kernel/a.ts', `require('../../build/native/knp.node')`, 'only exporter/kernel/addon.ts loads'],
   ['dashboards/edges.ts', `import { x } from '../exporter/telemetry/store.ts';`, 'nothing but itself and'],
   ['alerts/rules.ts', `import { x } from '../dashboards/queries.ts';`, 'nothing but itself and'],
+  [
+    'dashboards/promql/a.ts',
+    `import { x } from '../panels.ts';`,
+    'dashboards/promql/ imports nothing but itself',
+  ],
 ];
 
 describe('a forbidden import is found', () => {
@@ -81,6 +86,8 @@ const ALLOWED: readonly (readonly [path: string, source: string])[] = [
   ['exporter/telemetry/a.ts', `import type { Config } from '../config/schema.ts';\nimport { z } from 'zod';`],
   ['exporter/kernel/addon.ts', `createRequire(import.meta.url)('../../build/native/knp.node')`],
   ['alerts/rules.ts', `import { METRICS } from '../exporter/telemetry/catalogue.ts';`],
+  ['alerts/rules.ts', `import { rate } from '../dashboards/promql/expression.ts';`],
+  ['dashboards/overview.ts', `import { rate } from './promql/expression.ts';`],
   [
     'exporter/telemetry/a.ts',
     `// import { x } from '../probes/tcp/index.ts';\n/* import '../cli/main.ts' */`,
