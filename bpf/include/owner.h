@@ -94,6 +94,25 @@ full:
 	return OWNER_OTHER;
 }
 
+#define GENERIC_NAME "MainThread" /* what Node.js 24 calls every program's main thread */
+
+/* What tells a process from others of its cgroup: its name, or its executable's where the name says nothing. */
+static __always_inline void name_owner(struct owner_key *key, struct task_struct *leader)
+{
+	const unsigned char *exe;
+
+	if (agent_tgid && (u32)BPF_CORE_READ(leader, tgid) == agent_tgid) {
+		__builtin_memcpy(key->name, "kubenetprobe", 13); /* an owner apart from others that run on Node.js */
+		return;
+	}
+	BPF_CORE_READ_STR_INTO(&key->name, leader, comm);
+	if (__builtin_memcmp(key->name, GENERIC_NAME, sizeof(GENERIC_NAME)))
+		return;
+	exe = BPF_CORE_READ(leader, mm, exe_file, f_path.dentry, d_name.name);
+	if (exe)
+		bpf_probe_read_kernel_str(key->name, sizeof(key->name), exe);
+}
+
 /* The owner number of a task. Call it only where the task is known to act on the socket. */
 static __noinline u32 owner_of(struct task_struct *task)
 {
@@ -107,7 +126,7 @@ static __noinline u32 owner_of(struct task_struct *task)
 	} else {
 		key.cgroup_id = BPF_CORE_READ(cgroup_node(task), id);
 		if (!bpf_map_lookup_elem(&named_cgroups, &key.cgroup_id))
-			BPF_CORE_READ_STR_INTO(&key.name, leader, comm);
+			name_owner(&key, leader);
 	}
 	id = bpf_map_lookup_elem(&owner_ids, &key);
 	return id ? *id : intern_owner(&key, task, leader);

@@ -5,6 +5,7 @@ import { createIdentity, type HostedIdentity } from '../identity/create.ts';
 import type { Identity, OwnerInfo } from '../identity/types.ts';
 import { BpfLoader, ProbeError } from '../kernel/loader.ts';
 import { createHttpProbe, type HttpProbe } from '../probes/http/index.ts';
+import { createIdentitySource } from '../probes/identity_source.ts';
 import { createTcpProbe, type TcpProbe } from '../probes/tcp/index.ts';
 import { Collector, type Source } from '../telemetry/collector.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -144,6 +145,7 @@ class Running implements Measurement {
       await this.close();
       throw error instanceof ProbeError ? new CliError(error.message, EXIT.failure, { cause: error }) : error;
     }
+    this.collector.add(createIdentitySource({ store: this.store, identity: this.identity }));
     this.collector.add(this.#kernel);
     this.collector.add(this.#readiness());
     await this.identity.start();

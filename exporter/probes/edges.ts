@@ -46,9 +46,6 @@ export interface EdgeLabelOptions {
 /** Edges that share `other` once the kernel's table is full. */
 const OTHER: Workload = Object.freeze({ name: 'other', namespace: 'other', kind: 'other' });
 
-/** Kinds whose cgroup says all there is to say: processes in it need no names of their own. */
-const NAMED_BY_PROCESS: ReadonlySet<string> = new Set(['Process', 'Node', 'Unknown', 'other']);
-
 /** All edges of the last batch, named. */
 export class EdgeDirectory {
   readonly #table: EdgeTable;
@@ -148,7 +145,7 @@ export class EdgeDirectory {
     const info = this.ownerInfo(owner);
     if (info === undefined) return undefined;
     const workload = this.#identity.local(info);
-    if (!NAMED_BY_PROCESS.has(workload.kind)) this.#table.nameCgroup(BigInt(info.cgroupId));
+    if (this.#identity.namedByCgroup(info)) this.#table.nameCgroup(BigInt(info.cgroupId));
     return workload;
   }
 

@@ -174,3 +174,27 @@ PY`);
     probe.close();
   }
 });
+
+test('programs that share a generic thread name in one cgroup are told apart by their executable', async () => {
+  const probe = new Probe();
+  const directory = mkdtempSync(join(tmpdir(), 'knp-'));
+  try {
+    const server = await startPeer(['serve', 'knp-generic-s', '127.0.0.1', 21305, 1]);
+    for (const name of ['knp-gen-a', 'knp-gen-b']) {
+      const program = join(directory, name);
+      copyFileSync(process.execPath, program);
+      const script =
+        "const s=require('net').connect(21305,'127.0.0.1',()=>s.end());s.on('close',()=>process.exit())";
+      const child = spawn(program, ['-e', script], { stdio: 'ignore' });
+      await once(child, 'exit');
+    }
+    await server.end();
+    probe.collect();
+    for (const client_workload of ['knp-gen-a', 'knp-gen-b']) {
+      expect(probe.sum('knp.tcp.connections_opened', { reporter: 'client', client_workload })).toBe(1);
+    }
+  } finally {
+    probe.close();
+    rmSync(directory, { recursive: true });
+  }
+});
