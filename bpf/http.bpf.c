@@ -229,10 +229,14 @@ static __always_inline int http_on_data(struct sock *sk, struct tcp_sock *tcp, s
 	struct http_call *call = &task->call;
 	struct http_direction *direction = &conn->directions[call->direction & 1];
 
-	if (direction->parser.state == HTTP1_START || !conn->edge_id) {
+	if (!conn->edge_id || (direction->parser.state == HTTP1_START && call->direction == HTTP_REQUESTS)) {
 		struct socket_state *state = socket_state_of(sk);
-		if (state)
-			conn->edge_id = http_edge_of(sk, state, !sends);
+		u32 edge_id = state ? http_edge_of(sk, state, !sends) : 0;
+
+		if (edge_id && edge_id != conn->edge_id) {
+			conn->edge_id = edge_id;
+			conn->known_route = ROUTE_UNKNOWN; /* routes are the server's */
+		}
 	}
 	if (!http_catch_up(conn, call, sockio_position(sk, tcp, sends)))
 		return 0;

@@ -87,7 +87,7 @@ struct http_direction {
 	u16 carried;	/* bytes of an incomplete line, in `carry` */
 	u16 sequenced;	/* `sequence` is valid */
 	u32 route;	/* of the current request; 0: not known yet */
-	u8 carry[HTTP1_LINE];
+	u8 carry[HTTP1_LINE_SEEN];
 };
 
 enum http_conn_flags {
@@ -112,13 +112,15 @@ struct http_conn {
 	u16 state_number; /* the same for its tracestate, which is in a map */
 	u16 state_length;
 	u16 link_number; /* the same for `link_*` */
+	u32 known_route;
 	u8 has_trace;	 /* `traceparent` holds something, for request trace_number */
 	u8 pad;
 	u8 remote[16];
 	u8 local[16];
 	u64 ignored_ns;	  /* when an answer's bytes were last passed over */
 	u64 seed;	  /* with a request's own number: its trace and span ids */
-	u64 link_seed;	  /* the same of the request that the asking thread serves; 0: none that is certain */
+	u64 known_hash;	  /* the path that `known_route` is the route of */
+	u64 link_seed;	  /* the same as the seed, of the request that the asking thread serves; 0: none that is certain */
 	u64 link_request;
 	struct http_direction directions[2];
 	struct http_exchange exchanges[HTTP_PIPELINE];
@@ -283,6 +285,12 @@ HTTP_FUNCTION http_lose(struct http_conn *conn, struct http_direction *direction
 	return 0;
 }
 
+static __always_inline void http_prove(struct http_conn *conn)
+{
+	if (!(conn->flags & HTTP_PROVEN))
+		__sync_fetch_and_or(&conn->flags, HTTP_PROVEN);
+}
+
 /* Both directions start to count at the request that was just recognised. */
 static __always_inline void http_join(struct http_conn *conn, struct http_direction *requests)
 {
@@ -320,7 +328,7 @@ static __always_inline int http_request_begun(struct http_conn *conn, struct htt
 		direction->parser.state = HTTP1_HEADERS;
 		direction->message_ns = message_ns;
 	}
-	__sync_fetch_and_or(&conn->flags, HTTP_PROVEN);
+	http_prove(conn);
 	flags = exchange->flags;
 	if (flags & EXCHANGE_KNOWN) {
 		http_lose(conn, direction, HTTP_LOST_PIPELINE);
@@ -425,7 +433,7 @@ static __always_inline int http_response_begun(struct http_conn *conn, struct ht
 	struct http_exchange *exchange = http_exchange_of(conn, direction->number);
 	u32 flags = exchange->flags;
 
-	__sync_fetch_and_or(&conn->flags, HTTP_PROVEN);
+	http_prove(conn);
 	if (direction->parser.status < 200 && direction->parser.status != 101)
 		return 1; /* interim */
 	if (flags & EXCHANGE_ANSWERED) {
@@ -590,13 +598,13 @@ static __always_inline int http_refill(struct http_conn *conn, struct http_call 
 		return 1;
 	}
 	HTTP1_KEEP(unread);
-	if (unread > HTTP1_LINE) {
+	if (unread > HTTP1_LINE_SEEN) {
 		http_lose(conn, direction, HTTP_LOST_MALFORMED); /* cannot be: said for the verifier */
 		return 0;
 	}
 	if (window->position)
 		http_copy(window->bytes, unread, &window->bytes[window->position & HTTP1_MASK]);
-	room = direction->parser.state == HTTP1_CHUNK_SIZE ? 64 : HTTP1_WINDOW - HTTP1_LINE;
+	room = direction->parser.state == HTTP1_CHUNK_SIZE ? 64 : HTTP1_WINDOW - HTTP1_LINE_SEEN;
 	if (!unread && room > 64)
 		room = HTTP1_WINDOW;
 	amount = call->left < call->total ? call->left : call->total;
@@ -664,6 +672,9 @@ static __always_inline int http_on_event(struct http_conn *conn, struct http_cal
 		if (!direction->parser.is_response)
 			http_on_target(conn, call, direction);
 		return 1;
+	case HTTP1_LINE:
+		http_on_target(conn, call, direction);
+		return http_request_begun(conn, direction);
 	case HTTP1_LINE_END:
 		return direction->parser.is_response ? http_response_begun(conn, direction)
 						     : http_request_begun(conn, direction);
@@ -741,7 +752,7 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 	call->window.position = 0;
 	call->window.length = 0;
 	HTTP1_KEEP(carried);
-	if (carried > 0 && carried <= HTTP1_LINE) {
+	if (carried > 0 && carried <= HTTP1_LINE_SEEN) {
 		http_copy(call->window.bytes, carried, direction->carry);
 		http1_blank(&call->window, carried);
 		call->window.length = carried;
@@ -774,7 +785,7 @@ HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
 		return 0;
 	}
 	HTTP1_KEEP(unread);
-	if (unread > HTTP1_LINE) {
+	if (unread > HTTP1_LINE_SEEN) {
 		http_lose(conn, direction, HTTP_LOST_BUDGET);
 		return 0;
 	}

@@ -37,7 +37,7 @@ typedef int64_t s64;
 #endif
 
 #define HTTP1_WINDOW 512 /* bytes looked at at once; a power of two */
-#define HTTP1_LINE 256	 /* what is looked at of one line; the rest is stepped over */
+#define HTTP1_LINE_SEEN 256 /* what is looked at of one line; the rest is stepped over */
 #define HTTP1_PATH 192	 /* what is looked at of a path */
 #define HTTP1_TAIL 16	 /* what is kept of a long request line, for the version at its end */
 
@@ -59,7 +59,7 @@ enum http1_state {
 	HTTP1_START,	    /* at the first byte of a message, or in its start line */
 	HTTP1_START_REST,   /* in a start line whose beginning has been understood */
 	HTTP1_HEADERS,
-	HTTP1_HEADER_REST,  /* in a header line longer than HTTP1_LINE */
+	HTTP1_HEADER_REST,  /* in a header line longer than HTTP1_LINE_SEEN */
 	HTTP1_UNDECIDED,    /* behind the headers, waiting to be told whether a body follows */
 	HTTP1_BODY,	    /* `remaining` bytes to step over */
 	HTTP1_BODY_TO_CLOSE,
@@ -74,6 +74,7 @@ enum http1_event {
 	HTTP1_AGAIN,
 	HTTP1_TARGET,	   /* method and path known; path_* say where in the window it stands */
 	HTTP1_LINE_END,	   /* the start line is complete and valid */
+	HTTP1_LINE,	   /* both at once: a request line that is wholly in view */
 	HTTP1_TRACEPARENT, /* value_* say where in the window the value stands */
 	HTTP1_TRACESTATE,
 	HTTP1_HEADERS_END, /* now http1_begin_body() */
@@ -109,7 +110,7 @@ struct http1_window {
 	u32 length;
 	u32 path_start, path_length;
 	u32 value_start, value_length;
-	u8 bytes[HTTP1_WINDOW + HTTP1_LINE]; /* what is behind the window is never filled: it spares bounds checks */
+	u8 bytes[HTTP1_WINDOW + HTTP1_LINE_SEEN]; /* what is behind the window is never filled: it spares bounds checks */
 };
 
 #define HTTP1_MASK (HTTP1_WINDOW - 1)
@@ -272,7 +273,7 @@ HTTP1_FUNCTION u32 http1_path_of_absolute(struct http1_window *window, u32 start
 		start += 8;
 	else
 		return end;
-	for (u32 i = 0; i < HTTP1_LINE; i++) {
+	for (u32 i = 0; i < HTTP1_LINE_SEEN; i++) {
 		u8 class = http1_classes[HTTP1_BYTE(window, start + i)];
 
 		if (start + i >= end || (class & CLASS_STOP))
@@ -476,7 +477,7 @@ HTTP1_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window 
 	end = http1_find_line_end(window, start);
 	complete = end & HTTP1_COMPLETE;
 	end &= ~HTTP1_COMPLETE;
-	if (!complete && end - start < HTTP1_LINE) {
+	if (!complete && end - start < HTTP1_LINE_SEEN) {
 		/* Sure by the eighth byte: other protocols are not waited for. */
 		u8 method;
 		if (end - start >= 8 && !(parser->is_response
@@ -487,17 +488,24 @@ HTTP1_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window 
 		return HTTP1_NEED_DATA;
 	}
 	parser->remaining = parser->length = parser->body = 0;
-	if (complete && !parser->is_response && !http1_version_before(window, start, end))
-		return HTTP1_MALFORMED;
-	seen = end > start + HTTP1_LINE ? start + HTTP1_LINE : end;
+	if (complete && !parser->is_response) {
+		parser->minor = http1_version_before(window, start, end);
+		if (!parser->minor)
+			return HTTP1_MALFORMED;
+	}
+	seen = end > start + HTTP1_LINE_SEEN ? start + HTTP1_LINE_SEEN : end;
 	event = parser->is_response ? http1_status_line(parser, window, start, seen)
 				    : http1_request_line(parser, window, start, seen, complete);
-	if (event == HTTP1_TARGET) {
-		parser->state = HTTP1_START_REST;
-		/* a complete line is gone through once more, from near its end */
-		window->position = end > start + HTTP1_TAIL ? end - HTTP1_TAIL : start;
+	if (event != HTTP1_TARGET)
+		return event;
+	if (complete) {
+		window->position = end + 1;
+		parser->state = HTTP1_HEADERS;
+		return parser->is_response ? HTTP1_LINE_END : HTTP1_LINE;
 	}
-	return event;
+	window->position = end > start + HTTP1_TAIL ? end - HTTP1_TAIL : start;
+	parser->state = HTTP1_START_REST;
+	return HTTP1_TARGET;
 }
 
 /* The end of a start line. */
@@ -536,7 +544,7 @@ HTTP1_FUNCTION u32 http1_skip_blanks(struct http1_window *window, u32 at, u32 en
 {
 	if (!window)
 		return end;
-	for (u32 i = 0; i < HTTP1_LINE; i++)
+	for (u32 i = 0; i < HTTP1_LINE_SEEN; i++)
 		if (at + i >= end || !http1_is_blank(HTTP1_BYTE(window, at + i)))
 			return at + i;
 	return at;
@@ -654,7 +662,7 @@ static __always_inline int http1_cut_field(struct http1_parser *parser, struct h
 {
 	u64 first = http1_word(window, start) | HTTP1_LOWER;
 
-	return http1_field_matters(first) ? http1_field(parser, window, start, start + HTTP1_LINE, first) : HTTP1_AGAIN;
+	return http1_field_matters(first) ? http1_field(parser, window, start, start + HTTP1_LINE_SEEN, first) : HTTP1_AGAIN;
 }
 
 /* What is left of the window holds no line end. The lines before it have been used. */
@@ -669,7 +677,7 @@ HTTP1_FUNCTION int http1_no_line_end(struct http1_parser *parser, struct http1_w
 		window->position = window->length;
 		return HTTP1_NEED_DATA;
 	}
-	if (start + HTTP1_LINE > window->length)
+	if (start + HTTP1_LINE_SEEN > window->length)
 		return HTTP1_NEED_DATA;
 	/* a line longer than what is looked at: use its beginning, then step over the rest */
 	window->position = window->length;
@@ -725,8 +733,8 @@ HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_windo
 	}
 	if (parser->state != HTTP1_HEADERS || !http1_field_matters(word | HTTP1_LOWER))
 		return HTTP1_AGAIN;
-	if (end - start > HTTP1_LINE)
-		end = start + HTTP1_LINE;
+	if (end - start > HTTP1_LINE_SEEN)
+		end = start + HTTP1_LINE_SEEN;
 	return http1_field(parser, window, start, end, word | HTTP1_LOWER);
 }
 
@@ -743,7 +751,7 @@ HTTP1_FUNCTION int http1_chunk_size(struct http1_parser *parser, struct http1_wi
 	complete = end & HTTP1_COMPLETE;
 	end &= ~HTTP1_COMPLETE;
 	if (!complete)
-		return end - start < HTTP1_LINE ? HTTP1_NEED_DATA : HTTP1_MALFORMED;
+		return end - start < HTTP1_LINE_SEEN ? HTTP1_NEED_DATA : HTTP1_MALFORMED;
 	for (u32 i = 0; i < 17; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i), class = http1_classes[byte], letter = byte | 0x20;
 

@@ -152,9 +152,15 @@ static __always_inline void http_on_target(struct http_conn *conn, struct http_c
 	struct http_route_key key = {.path_hash = direction->parser.path_hash, .edge_id = conn->edge_id};
 	u32 *route, unknown = ROUTE_UNKNOWN;
 
+	if (conn->known_route && conn->known_hash == key.path_hash) {
+		direction->route = conn->known_route;
+		return;
+	}
 	route = bpf_map_lookup_elem(&http_routes, &key);
 	if (route) {
 		direction->route = *route;
+		conn->known_hash = key.path_hash;
+		conn->known_route = *route;
 		return;
 	}
 	direction->route = ROUTE_UNKNOWN;

@@ -20,6 +20,8 @@
 
 typedef unsigned long size_t;
 
+#define EAGAIN 11
+
 #define MSG_OOB 0x1
 #define MSG_PEEK 0x2
 #define MSG_TRUNC 0x20

@@ -106,7 +106,8 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	bool seen;
 	u8 role;
 
-	if (!sk || !http_is_tcp(sk) || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)) || !sockio_wanted(sk, &conn))
+	if (length == -EAGAIN || !sk || !http_is_tcp(sk) || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)) ||
+	    !sockio_wanted(sk, &conn))
 		return 0;
 	if (length <= 0)
 		return conn && !sends ? http_on_read_end(sk, conn, length) : 0;
@@ -237,6 +238,13 @@ int BPF_PROG(sockio_receive_exit_nonblock, struct sock *sk, struct msghdr *msg, 
 	     int *address_length, int result)
 {
 	return sockio_deliver(sk, result, nonblock ? flags | MSG_DONTWAIT : flags, false, FROM_ENTRY);
+}
+
+/* 7.x returns the length of the address in the message. */
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(sockio_receive_exit_bare, struct sock *sk, struct msghdr *msg, size_t size, int flags, int result)
+{
+	return sockio_deliver(sk, result, flags, false, FROM_ENTRY);
 }
 
 /* sendfile and splice before 6.5, dc97391e6610 ("sock: Remove ->sendpage*() in favour of sendmsg(MSG_SPLICE_PAGES)"). */

@@ -23,7 +23,7 @@ static void check_target(const u8 *path, u32 length, u64 hash, bool cut) {
 }
 static void check_trace(const u8 *value, u32 length, bool state) {
   (void)value, (void)state;
-  if (length > HTTP1_LINE)
+  if (length > HTTP1_LINE_SEEN)
     abort();
 }
 
@@ -74,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     while (count)
       free((void *)(uintptr_t)pieces[--count].base);
     for (int d = 0; d < 2; d++)
-      if (conn->directions[d].carried > HTTP1_LINE || conn->directions[d].parser.state > HTTP1_TRAILER_REST)
+      if (conn->directions[d].carried > HTTP1_LINE_SEEN || conn->directions[d].parser.state > HTTP1_TRAILER_REST)
         abort();
   }
   while (count)

@@ -2,6 +2,7 @@
 // It needs the edge table, which the TCP probe makes, in the same loader.
 import type { Config } from '../../config/schema.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
+import type { Feature } from '../../kernel/features.ts';
 import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
 import { type BpfMap, RingBuffer } from '../../kernel/native.ts';
 import type { VariableValue } from '../../kernel/object.ts';
@@ -21,6 +22,17 @@ type HttpConfig = Config['probes']['http'];
 
 type Provider = Exclude<HttpConfig['provider'], 'auto'>;
 
+function fentry(
+  receiveExit: string,
+  ...needs: readonly Feature[]
+): Alternative & { readonly provider: Provider } {
+  return {
+    provider: 'fentry',
+    program: ['sockio_send_entry', 'sockio_send_exit', 'sockio_receive_entry', receiveExit],
+    needs: ['fentry', ...needs],
+  };
+}
+
 /** Ways to see payload, in order of preference. */
 const PAYLOAD: readonly (Alternative & { readonly provider: Provider })[] = [
   {
@@ -28,21 +40,10 @@ const PAYLOAD: readonly (Alternative & { readonly provider: Provider })[] = [
     program: ['sockio_sent', 'sockio_received', 'sockio_sys_enter'],
     needs: ['tracepoint:sock_send_length', 'tracepoint:sock_recv_length'],
   },
-  {
-    provider: 'fentry',
-    program: ['sockio_send_entry', 'sockio_send_exit', 'sockio_receive_entry', 'sockio_receive_exit'],
-    needs: ['fentry', 'kernel:5.19'],
-  },
-  {
-    provider: 'fentry',
-    program: [
-      'sockio_send_entry',
-      'sockio_send_exit',
-      'sockio_receive_entry',
-      'sockio_receive_exit_nonblock',
-    ],
-    needs: ['fentry'],
-  },
+  // The parameters of tcp_recvmsg changed twice; programs that ask for too many are refused.
+  fentry('sockio_receive_exit', 'kernel:5.19'),
+  fentry('sockio_receive_exit_bare', 'kernel:7.0'),
+  fentry('sockio_receive_exit_nonblock'),
 ];
 
 /** Pages that a process sends without touching them, where the provider does not show them. */
