@@ -94,7 +94,16 @@ full:
 	return OWNER_OTHER;
 }
 
-#define GENERIC_NAME "MainThread" /* what Node.js 24 calls every program's main thread */
+/* "MainThread", what Node.js 24 calls every program's main thread; as two words, since BPF has no memcmp */
+static __always_inline bool is_generic(const char name[16])
+{
+	union {
+		char text[16];
+		u64 words[2];
+	} generic = {.text = "MainThread"};
+
+	return ((const u64 *)name)[0] == generic.words[0] && ((const u64 *)name)[1] == generic.words[1];
+}
 
 /* What tells a process from others of its cgroup: its name, or its executable's where the name says nothing. */
 static __always_inline void name_owner(struct owner_key *key, struct task_struct *leader)
@@ -106,7 +115,7 @@ static __always_inline void name_owner(struct owner_key *key, struct task_struct
 		return;
 	}
 	BPF_CORE_READ_STR_INTO(&key->name, leader, comm);
-	if (__builtin_memcmp(key->name, GENERIC_NAME, sizeof(GENERIC_NAME)))
+	if (!is_generic(key->name))
 		return;
 	exe = BPF_CORE_READ(leader, mm, exe_file, f_path.dentry, d_name.name);
 	if (exe)
