@@ -1,6 +1,14 @@
 // Runs the commands of the test stages: output comes through, Ctrl-C ends them, root is borrowed where it is needed.
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+
+const running = new Set<ChildProcess>();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    for (const child of running) child.kill(signal);
+    setTimeout(() => process.exit(130), 2000); // time for them to clean up
+  });
+}
 
 /** Runs a command with the terminal's output and no input; answers its exit code (128 + n after signal n ended it). */
 export function runCommand(command: readonly string[], env: Record<string, string> = {}): Promise<number> {
@@ -10,11 +18,15 @@ export function runCommand(command: readonly string[], env: Record<string, strin
       stdio: ['ignore', 'inherit', 'inherit'],
       env: { ...process.env, ...env },
     });
+    running.add(child);
     child.once('error', (error) => {
       console.error(`${file}: ${error.message}`);
       done(127);
     });
-    child.once('close', (code, signal) => done(code ?? (signal === null ? 1 : 130)));
+    child.once('close', (code, signal) => {
+      running.delete(child);
+      done(code ?? (signal === null ? 1 : 130));
+    });
   });
 }
 

@@ -15,7 +15,8 @@ const START_MILLIS = 20_000;
 
 function cacheDirectory(): string {
   const base =
-    process.env.KNPTEST_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe');
+    process.env.KNPTEST_CACHE ??
+    join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kubenetprobe');
   return join(base, 'collector');
 }
 
