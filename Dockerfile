@@ -7,10 +7,9 @@ RUN apt-get update \
   && apt-get install -y --no-install-recommends ca-certificates clang g++ git iproute2 libc6-dev llvm make zlib1g-dev \
   && rm -rf /var/lib/apt/lists/*
 COPY . .
-# Development packages build; production packages are shipped. The Node that is shipped is the one tests run on.
+# The agent is bundled, so no package is shipped. The Node that is shipped is the one tests run on.
 RUN make build \
-  && cp --dereference node_modules/.bin/node /node \
-  && npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+  && cp --dereference node_modules/.bin/node /node
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="kubenetprobe" \
@@ -20,10 +19,9 @@ COPY --from=build /node node/bin/node
 COPY --from=build /src/package.json package.json
 COPY --from=build /src/LICENSE LICENSE
 COPY --from=build /src/bin bin
-COPY --from=build /src/node_modules node_modules
 COPY --from=build /src/build/native/knp.node build/native/knp.node
 COPY --from=build /src/build/bpf build/bpf
-COPY --from=build /src/dist dist
+COPY --from=build /src/dist/agent dist/agent
 RUN ln -s /opt/kubenetprobe/bin/kubenetprobe /usr/local/bin/kubenetprobe
 # Root, without root's rights: the chart drops every capability but those that BPF needs, and Kubernetes gives added
 # capabilities to root alone.

@@ -9,7 +9,6 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -45,26 +44,12 @@ function copies(): Copy[] {
   );
 }
 
-/** Production packages by the lock file; the build stage's `npm ci --omit=dev` leaves these. */
-function productionPackages(): string[] {
-  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
-  return Object.entries<{ dev?: boolean }>(lock.packages)
-    .filter(([path, { dev }]) => /^node_modules\/(@[^/]+\/)?[^/]+$/.test(path) && !dev)
-    .map(([path]) => path)
-    .filter((path) => existsSync(join(root, path)));
-}
-
 function assemble(): void {
   for (const { source, target } of copies()) {
     const to = join(image, target);
     mkdirSync(dirname(to), { recursive: true });
     if (source === '/node') copyFileSync(process.execPath, to);
-    else if (source === '/src/node_modules') {
-      for (const path of productionPackages()) {
-        mkdirSync(dirname(join(image, path)), { recursive: true });
-        symlinkSync(join(root, path), join(image, path));
-      }
-    } else {
+    else {
       const from = join(root, source.replace('/src/', ''));
       if (existsSync(from)) cpSync(from, to, { recursive: true });
     }
@@ -100,7 +85,7 @@ function agent(capabilities: readonly string[], ...args: string[]): string {
 
 /** Loads and attaches BPF programs without asking first whether the rights suffice, as the agent does. */
 const LOAD = `
-  const { openObject } = await import(IMAGE + 'dist/kernel/native.js');
+  const { openObject } = await import(BUILT + 'dist/kernel/native.js');
   const object = openObject(IMAGE + 'build/bpf/tcp.bpf.o');
   object.load();
   object.program('tcp_state').attach();
@@ -116,11 +101,11 @@ describe('image', () => {
   test('the second stage takes only what is there', () => {
     const missing = copies().filter(({ target }) => !existsSync(join(image, target)));
     expect(missing).toEqual([]);
-    expect(copies().map(({ target }) => target)).toContain('dist');
+    expect(copies().map(({ target }) => target)).toContain('dist/agent');
   });
 
-  test('runs with its own Node, without development packages', () => {
-    expect(existsSync(join(image, 'node_modules/typescript'))).toBe(false);
+  test('runs with its own Node, without any package', () => {
+    expect(existsSync(join(image, 'node_modules'))).toBe(false);
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
     expect(agent(granted, '--version')).toContain(version);
     const effective = parse(agent(granted, 'config', 'effective'));
@@ -146,7 +131,10 @@ describe('image', () => {
 
     test('none is superfluous', () => {
       const without = (name: string): string[] => granted.filter((each) => each !== name);
-      const script = LOAD.replaceAll('IMAGE', JSON.stringify(`${image}/`));
+      const script = LOAD.replaceAll('IMAGE', JSON.stringify(`${image}/`)).replace(
+        'BUILT',
+        JSON.stringify(`${root}/`),
+      );
       const load = [join(image, 'node/bin/node'), '--input-type=module', '-e', script];
       const conntrack = ['conntrack', '-C'];
       expect(withRights(granted, load)).toBe('attached\n');
