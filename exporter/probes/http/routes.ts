@@ -51,7 +51,7 @@ function looksRandom(segment: string): boolean {
     if (kind === 'digit') digits++;
     if (kind !== '' && before !== '' && kind !== before && !(before === 'upper' && kind === 'lower'))
       changes++;
-    if (kind !== '') before = kind;
+    before = kind; // a separator begins a new word
   }
   if (segment.length >= 8 && digits >= 4) return true;
   if (segment.length >= 10 && digits >= 1 && changes >= 2) return true;

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 
 const require = createRequire(import.meta.url);
-const { HTTPParser, methods } = require('_http_common') as {
+const { HTTPParser, methods } = require('node:_http_common') as {
   // biome-ignore lint/suspicious/noExplicitAny: an undocumented class of Node's
   HTTPParser: any;
   methods: readonly string[];

@@ -1,0 +1,124 @@
+// Durations: handlers that take a known time, bodies at a known pace, and nginx's own measure of ten thousand requests.
+import http from 'node:http';
+import type net from 'node:net';
+import { afterEach, expect, it } from 'vitest';
+import { scaled } from '../../guests/scale.ts';
+import { endAll, h2load, Nginx, Probe, run } from './harness.ts';
+
+let probe: Probe | undefined;
+
+afterEach(async () => {
+  probe?.close();
+  await endAll();
+});
+
+const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis));
+
+/** Index of the bucket of a duration. */
+const bucketOf = (bounds: readonly number[], seconds: number) =>
+  bounds.filter((bound) => seconds > bound).length;
+
+it('a handler that takes a known time falls into the bucket of that time, or of the scheduler’s delay above it', async () => {
+  probe = new Probe();
+  const delays = [20, 60, 300, 1200];
+  const server = http.createServer((request, response) => {
+    setTimeout(() => response.end('x'), Number(request.url?.slice(2)));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  const measured = new Map<number, number>();
+  for (const delay of delays) {
+    const { stdout } = await run('curl', [
+      '-sS',
+      '-o',
+      '/dev/null',
+      '-w',
+      '%{time_total} %{time_pretransfer}',
+      `http://127.0.0.1:${port}/d${delay}`,
+    ]);
+    const [total = 0, before = 0] = stdout.split(' ').map(Number);
+    measured.set(delay, total - before);
+  }
+  await probe.collect();
+  const bounds = probe.store.bounds('http.client.request.duration');
+  for (const side of ['client', 'server'] as const) {
+    const points = probe.points(`http.${side}.request.duration`, { server_port: port });
+    const counts = bounds.map((_, i) => points.reduce((total, p) => total + (p.counts?.[i] ?? 0), 0));
+    const seconds = points.reduce((total, p) => total + p.sum, 0);
+    // curl's own clock is a millisecond around ours
+    expect(seconds).toBeGreaterThanOrEqual(delays.reduce((a, b) => a + b, 0) / 1000 - 0.004);
+    expect(seconds).toBeLessThanOrEqual([...measured.values()].reduce((a, b) => a + b, 0) + 0.004);
+    for (const [delay, curl] of measured) {
+      const low = bucketOf(bounds, delay / 1000 - 0.001);
+      const high = bucketOf(bounds, curl + 0.002);
+      expect(
+        counts.slice(low, high + 1).some((count) => count > 0),
+        `${side} ${delay} ms`,
+      ).toBe(true);
+    }
+    expect(counts.reduce((a, b) => a + b, 0)).toBe(delays.length);
+  }
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+it('a body at a known pace: time to first byte is short, duration is the whole', async () => {
+  probe = new Probe();
+  const server = http.createServer(async (_, response) => {
+    response.writeHead(200, { 'content-length': 50 });
+    for (let i = 0; i < 5; i++) {
+      response.write('0123456789');
+      if (i < 4) await sleep(80);
+    }
+    response.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await run('curl', ['-sS', '-o', '/dev/null', `http://127.0.0.1:${port}/pace`]);
+  await probe.collect();
+  const sum = (
+    metric:
+      | 'http.server.request.duration'
+      | 'knp.http.server.time_to_first_byte'
+      | 'http.client.request.duration',
+  ) => (probe as Probe).points(metric, { server_port: port }).reduce((total, p) => total + p.sum, 0);
+  expect(sum('http.server.request.duration')).toBeGreaterThanOrEqual(0.319);
+  expect(sum('http.client.request.duration')).toBeGreaterThanOrEqual(0.319);
+  expect(sum('knp.http.server.time_to_first_byte')).toBeLessThan(sum('http.server.request.duration') - 0.3);
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+it('agrees with nginx on every one of ten thousand requests', async () => {
+  // nginx measures in milliseconds from the first byte that it read to the moment that it writes its log; bounds lie
+  // half a millisecond aside, so that a request is in the same bucket unless the two clocks differ by more.
+  const bounds = [0.0025, 0.0055, 0.0105, 0.0205, 0.0505, 0.1005, 0.2005, 0.5005, 1.0005];
+  probe = new Probe({ http: { duration_buckets_seconds: bounds } });
+  const nginx = await Nginx.start('location / { limit_rate 400k; } location /fast { return 200 "x"; }');
+  nginx.file('slow', Buffer.alloc(6000));
+  const many = scaled(9000);
+  const few = scaled(1000);
+  await h2load(nginx.url('/fast'), many, 8);
+  await h2load(nginx.url('/slow'), few, 64);
+  await nginx.stop();
+  const log = nginx.log();
+  expect(log).toHaveLength(many + few);
+  await probe.collect();
+  const points = probe.points('http.server.request.duration', { server_port: nginx.port });
+  const counted = [...bounds, Number.POSITIVE_INFINITY].map((_, i) =>
+    points.reduce((total, p) => total + (p.counts?.[i] ?? 0), 0),
+  );
+  expect(counted.reduce((a, b) => a + b, 0)).toBe(many + few);
+  // A request is within 2 ms of what nginx says of it, so the cumulative counts interleave when shifted by that.
+  const upTo = (seconds: number) => log.filter((line) => line.seconds <= seconds).length;
+  let cumulative = 0;
+  for (const [i, bound] of bounds.entries()) {
+    cumulative += counted[i] ?? 0;
+    expect(cumulative, `up to ${bound} s`).toBeGreaterThanOrEqual(upTo(bound - 0.002) - (many + few) * 0.002);
+    expect(cumulative, `up to ${bound} s`).toBeLessThanOrEqual(upTo(bound + 0.002) + (many + few) * 0.002);
+  }
+  const seconds = points.reduce((total, p) => total + p.sum, 0);
+  const said = log.reduce((total, line) => total + line.seconds, 0);
+  expect(Math.abs(seconds - said)).toBeLessThan((many + few) * 0.0015);
+  nginx.remove();
+});
