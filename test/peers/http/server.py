@@ -1,6 +1,9 @@
-"""An HTTP server of Python's standard library. `python3 server.py PORT`; see servers.ts for what every peer answers."""
+"""An HTTP server of Python's standard library. `python3 server.py [BACKEND] PORT`; see servers.ts for what every peer
+answers. /front asks the backend for /ping/7 from the thread that serves it.
+"""
 import sys
 import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, b"no\n")
         elif first == "broken":
             self.answer(503, b"no\n")
+        elif first == "front":
+            with urllib.request.urlopen(sys.argv[1] + "/ping/7") as answer:
+                self.answer(200, answer.read())
         elif first == "sleep":
             time.sleep(int(parse_qs(url.query)["millis"][0]) / 1000)
             self.answer(200, b"slept\n", timed=True)
@@ -47,6 +53,6 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
 
-server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+server = Server(("127.0.0.1", int(sys.argv[-1])), Handler)
 print("ready", flush=True)
 server.serve_forever()
