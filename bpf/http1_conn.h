@@ -752,7 +752,10 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 	call->window.position = 0;
 	call->window.length = 0;
 	HTTP1_KEEP(carried);
-	if (carried > 0 && carried <= HTTP1_LINE_SEEN) {
+	if (carried > HTTP1_LINE_SEEN)
+		return 0; /* cannot be: said for the verifier */
+	HTTP1_KEEP(carried); /* older verifiers do not follow what one comparison for both bounds would say */
+	if (carried) {
 		http_copy(call->window.bytes, carried, direction->carry);
 		http1_blank(&call->window, carried);
 		call->window.length = carried;
