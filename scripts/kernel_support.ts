@@ -70,6 +70,7 @@ function main(): void {
     }
   }
   writeFileSync(DATA, `${JSON.stringify(support, undefined, 2)}\n`);
+  execFileSync('biome', ['format', '--write', DATA], { cwd: ROOT, stdio: 'ignore' });
   writeFileSync(PAGE, renderPage(readPage(), support));
 }
 
