@@ -190,7 +190,7 @@ const losses: Section = {
       id: 22,
       type: 'timeseries',
       title: 'Coverage by agent',
-      description: "Share of the host's TCP sockets that are accounted to an edge of their own.",
+      description: `Share of the host's TCP sockets that are accounted to an edge of their own; the ${LINES} lowest.`,
       unit: 'percentunit',
       max: 1,
       targets: [{ query: agent.coverage(['instance']), legend: '{{instance}}' }],

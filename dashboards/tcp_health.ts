@@ -8,7 +8,7 @@ import {
   SERVER_LEGEND,
 } from './columns.ts';
 import { type DashboardSpec, type Section, UID } from './layout.ts';
-import { topk } from './promql/expression.ts';
+import { and, topk } from './promql/expression.ts';
 import { LINES, PAIR, ROWS, SERVER } from './queries/scope.ts';
 import * as tcp from './queries/tcp.ts';
 
@@ -141,6 +141,9 @@ const connections: Section = {
   ],
 };
 
+/** The rows of the table: every column is about the same pairs. */
+const slowest = topk(ROWS, tcp.rttQuantile(0.95, 'inbound', PAIR));
+
 const ends: Section = {
   id: 102,
   title: 'The ends',
@@ -190,9 +193,9 @@ const ends: Section = {
       width: 16,
       height: 8,
       targets: [
-        { query: topk(ROWS, tcp.rttQuantile(0.95, 'inbound', PAIR)), refId: 'rtt' },
-        { query: topk(ROWS, tcp.retransmitsPerMegabyte('inbound', PAIR)), refId: 'retransmits' },
-        { query: topk(ROWS, tcp.connectFailureRatio('inbound', PAIR)), refId: 'failed' },
+        { query: slowest, refId: 'rtt' },
+        { query: and(tcp.retransmitsPerMegabyte('inbound', PAIR), slowest), refId: 'retransmits' },
+        { query: and(tcp.connectFailureRatio('inbound', PAIR), slowest), refId: 'failed' },
       ],
       labels: PAIR_COLUMNS,
       values: {

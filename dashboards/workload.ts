@@ -8,7 +8,7 @@ import {
   SERVER_LEGEND,
 } from './columns.ts';
 import { type DashboardSpec, type Section, UID } from './layout.ts';
-import { topk } from './promql/expression.ts';
+import { and, topk } from './promql/expression.ts';
 import * as http from './queries/http.ts';
 import { CLIENT, LINES, ROWS, SERVER } from './queries/scope.ts';
 import * as tcp from './queries/tcp.ts';
@@ -16,6 +16,10 @@ import * as tcp from './queries/tcp.ts';
 const IN = 'workloadInbound';
 const OUT = 'workloadOutbound';
 const ROUTE = ['http_request_method', 'http_route'] as const;
+
+/** The rows of the tables: every column is about the same routes, and clients. */
+const busiestRoutes = topk(ROWS, http.requestRate(IN, ROUTE));
+const busiestClients = topk(ROWS, http.requestRate(IN, CLIENT));
 
 const inbound: Section = {
   id: 100,
@@ -94,9 +98,9 @@ const inbound: Section = {
       description: `The ${ROWS} routes with most requests.`,
       unit: 'none',
       targets: [
-        { query: topk(ROWS, http.requestRate(IN, ROUTE)), refId: 'rate' },
-        { query: topk(ROWS, http.errorRatio(IN, ROUTE)), refId: 'errors' },
-        { query: topk(ROWS, http.requestQuantile(0.95, IN, ROUTE)), refId: 'p95' },
+        { query: busiestRoutes, refId: 'rate' },
+        { query: and(http.errorRatio(IN, ROUTE), busiestRoutes), refId: 'errors' },
+        { query: and(http.requestQuantile(0.95, IN, ROUTE), busiestRoutes), refId: 'p95' },
       ],
       labels: { http_request_method: { title: 'Method' }, http_route: { title: 'Route' } },
       values: {
@@ -113,9 +117,9 @@ const inbound: Section = {
       description: `The ${ROWS} clients with most requests.`,
       unit: 'none',
       targets: [
-        { query: topk(ROWS, http.requestRate(IN, CLIENT)), refId: 'rate' },
-        { query: topk(ROWS, http.errorRatio(IN, CLIENT)), refId: 'errors' },
-        { query: topk(ROWS, http.requestQuantile(0.95, IN, CLIENT)), refId: 'p95' },
+        { query: busiestClients, refId: 'rate' },
+        { query: and(http.errorRatio(IN, CLIENT), busiestClients), refId: 'errors' },
+        { query: and(http.requestQuantile(0.95, IN, CLIENT), busiestClients), refId: 'p95' },
       ],
       labels: CLIENT_COLUMNS,
       values: {

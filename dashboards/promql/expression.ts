@@ -62,6 +62,10 @@ export const count = <L extends string, K extends L = never>(
 export const topk = <L extends string>(k: number, of: Vector<L>): Vector<L> =>
   atom(`topk(${k}, ${of.promql})`);
 
+/** The `k` smallest. */
+export const bottomk = <L extends string>(k: number, of: Vector<L>): Vector<L> =>
+  atom(`bottomk(${k}, ${of.promql})`);
+
 /** A quantile of classic buckets, in the unit of the metric. */
 export const quantile = <L extends string>(q: number, of: Vector<L | 'le'>): Vector<Exclude<L, 'le'>> =>
   atom(`histogram_quantile(${q}, ${of.promql})`);

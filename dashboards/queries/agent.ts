@@ -2,6 +2,7 @@
 import {
   add,
   atom,
+  bottomk,
   count,
   divide,
   equals,
@@ -30,7 +31,7 @@ export const hooks = () => count(gauge('knp.probe.info', own), ['probe', 'hook']
 export const probesNotReady = (): Vector<never> =>
   orZeroOf(count(equals(gauge('knp.probe.ready', own), 0)), agents());
 export const coverage = <K extends 'instance' = never>(by: readonly K[] = []): Vector<K> =>
-  min(gauge('knp.agent.coverage_ratio', own), by);
+  bottomk(LINES, min(gauge('knp.agent.coverage_ratio', own), by));
 
 type Lost = LabelOf<'knp.agent.lost'>;
 export const lost = <K extends Lost = never>(by: readonly K[] = []): Vector<K> =>

@@ -2,6 +2,7 @@
 // `source`, `target` (edges). A node's id is namespace/workload.
 // https://grafana.com/docs/grafana/latest/panels-visualizations/visualizations/node-graph/#data-api
 import {
+  and,
   divide,
   labelFrom,
   multiply,
@@ -15,7 +16,7 @@ import {
 import { variable } from '../promql/matchers.ts';
 import type { Range } from '../promql/names.ts';
 import { counter, histogram } from '../promql/select.ts';
-import { EDGE_SCOPE, PAIR, SERVER } from './scope.ts';
+import { CLIENT, EDGE_SCOPE, PAIR, SERVER } from './scope.ts';
 import { throughput } from './tcp.ts';
 
 const PANEL: Range = '$__range';
@@ -60,60 +61,68 @@ const edge = <L extends string>(of: Vector<L>, from: readonly L[], to: readonly 
 const called = (of: Vector<(typeof CALLED)[number]>): Vector<Node> =>
   node(of, 'server_service_namespace', 'server');
 
+/** The busiest edges: what the map shows, and by which its nodes are chosen. */
+const top = (): Vector<(typeof BOTH)[number]> => topk(EDGES, requests(BOTH));
+const onMap = (of: Vector<(typeof CALLED)[number]>): Vector<Node> => called(and(of, sum(top(), CALLED)));
+const errors = <K extends (typeof BOTH)[number]>(by: readonly K[]): Vector<K> =>
+  divide(failed(by), requests(by));
+
 export const httpNodes = {
   /** Requests per second that a node answers; callers that answer none are there with 0. */
   rate: (): Vector<Node> =>
-    or(called(requests(CALLED)), node(multiply(requests(CALLER), 0), 'client_service_namespace', 'client')),
-  errors: (): Vector<Node> => called(divide(failed(CALLED), requests(CALLED))),
-  latency: (): Vector<Node> => called(latency(CALLED)),
-};
-
-export const httpEdges = {
-  rate: (): Vector<Edge> => edge(topk(EDGES, requests(BOTH)), CALLER, CALLED),
-  errors: (): Vector<Edge> => edge(divide(failed(BOTH), requests(BOTH)), CALLER, CALLED),
-  latency: (): Vector<Edge> => edge(latency(BOTH), CALLER, CALLED),
+    or(onMap(requests(CALLED)), node(multiply(sum(top(), CALLER), 0), 'client_service_namespace', 'client')),
+  errors: (): Vector<Node> => onMap(errors(CALLED)),
+  latency: (): Vector<Node> => onMap(latency(CALLED)),
 };
 
 /** The same pairs as rows of a table. */
 export const httpPairs = {
-  rate: () => topk(EDGES, requests(BOTH)),
-  errors: () => divide(failed(BOTH), requests(BOTH)),
-  latency: () => latency(BOTH),
+  rate: top,
+  errors: () => and(errors(BOTH), top()),
+  latency: () => and(latency(BOTH), top()),
   /** As the client measures it: the way there and back included. */
   clientLatency: () =>
-    quantile(
-      0.95,
-      sum(rate(histogram('traces_service_graph_request_client_seconds', scope).bucket, PANEL), [
-        ...BOTH,
-        'le' as const,
-      ]),
+    and(
+      quantile(
+        0.95,
+        sum(rate(histogram('traces_service_graph_request_client_seconds', scope).bucket, PANEL), [
+          ...BOTH,
+          'le' as const,
+        ]),
+      ),
+      top(),
     ),
+};
+
+export const httpEdges = {
+  rate: (): Vector<Edge> => edge(httpPairs.rate(), CALLER, CALLED),
+  errors: (): Vector<Edge> => edge(httpPairs.errors(), CALLER, CALLED),
+  latency: (): Vector<Edge> => edge(httpPairs.latency(), CALLER, CALLED),
 };
 
 const tcpBytes = <K extends (typeof PAIR)[number]>(by: readonly K[]): Vector<K> =>
   throughput('inbound', by, PANEL);
+const topTcp = (): Vector<(typeof PAIR)[number]> => topk(EDGES, tcpBytes(PAIR));
 
 export const tcpNodes = {
   bytes: (): Vector<Node> =>
     or(
-      node(tcpBytes(SERVER), 'server_namespace', 'server_workload'),
-      node(
-        multiply(tcpBytes(['client_namespace', 'client_workload']), 0),
-        'client_namespace',
-        'client_workload',
-      ),
+      node(and(tcpBytes(SERVER), sum(topTcp(), SERVER)), 'server_namespace', 'server_workload'),
+      node(multiply(sum(topTcp(), CLIENT), 0), 'client_namespace', 'client_workload'),
     ),
 };
 export const tcpEdges = {
-  bytes: (): Vector<Edge> =>
-    edge(topk(EDGES, tcpBytes(PAIR)), ['client_namespace', 'client_workload'], SERVER),
+  bytes: (): Vector<Edge> => edge(topTcp(), CLIENT, SERVER),
   rtt: (): Vector<Edge> =>
     edge(
-      quantile(
-        0.95,
-        sum(rate(histogram('knp.tcp.rtt', EDGE_SCOPE.inbound).bucket, PANEL), [...PAIR, 'le' as const]),
+      and(
+        quantile(
+          0.95,
+          sum(rate(histogram('knp.tcp.rtt', EDGE_SCOPE.inbound).bucket, PANEL), [...PAIR, 'le' as const]),
+        ),
+        topTcp(),
       ),
-      ['client_namespace', 'client_workload'],
+      CLIENT,
       SERVER,
     ),
 };
