@@ -47,6 +47,8 @@ static __always_inline bool http_sampling(void)
 	return control && control->sampling;
 }
 
+static const struct http_tracestate http_no_tracestate;
+
 /* A number of the request that no other of its connection has. */
 static __always_inline u64 http_request_id(const struct http_exchange *exchange)
 {
@@ -56,7 +58,8 @@ static __always_inline u64 http_request_id(const struct http_exchange *exchange)
 static __always_inline void http_on_trace_field(struct http_conn *conn, struct http_call *call,
 						struct http_direction *direction, int event)
 {
-	u64 start = call->window.value_start & HTTP1_MASK;
+	u64 start = call->window.value_start & HTTP1_MASK, seed = conn->seed;
+	struct http_tracestate *state;
 
 	if (!http_sampling())
 		return;
@@ -69,7 +72,9 @@ static __always_inline void http_on_trace_field(struct http_conn *conn, struct h
 		__builtin_memcpy(conn->traceparent, &call->window.bytes[start], HTTP_TRACEPARENT);
 		return;
 	}
-	if (bpf_map_update_elem(&http_tracestates, &conn->seed, &call->window.bytes[start], BPF_ANY))
+	bpf_map_update_elem(&http_tracestates, &seed, &http_no_tracestate, BPF_ANY);
+	state = bpf_map_lookup_elem(&http_tracestates, &seed);
+	if (!state || http_copy(state, HTTP_TRACESTATE, &call->window.bytes[start]))
 		return;
 	conn->state_number = direction->number;
 	conn->state_length = call->window.value_length > HTTP_TRACESTATE ? HTTP_TRACESTATE : call->window.value_length;
@@ -79,10 +84,11 @@ static __always_inline void http_on_trace_field(struct http_conn *conn, struct h
 static __always_inline void http_serve(struct http_conn *conn, struct http_call *call, struct http_exchange *exchange)
 {
 	struct http_served served = {.request = http_request_id(exchange)};
+	u64 seed = call->serving_seed; /* keys on the stack: before 6.2 no other memory is taken for one */
 	struct http_served *other = NULL;
 
-	if (call->serving_seed)
-		other = bpf_map_lookup_elem(&http_serving, &call->serving_seed);
+	if (seed)
+		other = bpf_map_lookup_elem(&http_serving, &seed);
 	if (!call->blocks || (other && call->serving_seed != conn->seed)) {
 		call->serving_seed = 0; /* several at once: nobody knows for which it works */
 		return;
@@ -91,12 +97,14 @@ static __always_inline void http_serve(struct http_conn *conn, struct http_call 
 		__builtin_memcpy(served.traceparent, conn->traceparent, HTTP_TRACEPARENT);
 	call->serving_seed = conn->seed;
 	call->serving_request = served.request;
-	bpf_map_update_elem(&http_serving, &conn->seed, &served, BPF_ANY);
+	seed = conn->seed;
+	bpf_map_update_elem(&http_serving, &seed, &served, BPF_ANY);
 }
 
 static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call)
 {
 	struct http_exchange *exchange = http_exchange_of(conn, call->end.exchange);
+	u64 seed = call->serving_seed;
 	struct http_served *served;
 
 	if (!http_sampling())
@@ -106,9 +114,9 @@ static __always_inline void http_on_request(struct http_conn *conn, struct http_
 		return;
 	}
 	conn->link_seed = 0;
-	if (!call->serving_seed)
+	if (!seed)
 		return;
-	served = bpf_map_lookup_elem(&http_serving, &call->serving_seed);
+	served = bpf_map_lookup_elem(&http_serving, &seed);
 	if (!served || served->request != call->serving_request)
 		return; /* answered already */
 	conn->link_seed = call->serving_seed;
@@ -198,14 +206,16 @@ HTTP_FUNCTION http_sample(struct http_conn *conn, struct http_end *end, u64 dura
 	struct http_served *served;
 	bool linked;
 	u32 reason;
+	u64 seed;
 
 	if (!conn || !end)
 		return 0;
+	seed = conn->seed;
 	exchange = http_exchange_of(conn, end->exchange);
 	if (conn->role == ROLE_SERVER) {
-		served = bpf_map_lookup_elem(&http_serving, &conn->seed);
+		served = bpf_map_lookup_elem(&http_serving, &seed);
 		if (served && served->request == http_request_id(exchange))
-			bpf_map_delete_elem(&http_serving, &conn->seed);
+			bpf_map_delete_elem(&http_serving, &seed);
 	}
 	linked = conn->role == ROLE_CLIENT && conn->link_seed && conn->link_number == exchange->request_number;
 	reason = http_reason(conn, end, exchange, duration, linked);
@@ -225,7 +235,7 @@ HTTP_FUNCTION http_sample(struct http_conn *conn, struct http_end *end, u64 dura
 	event->reason = reason;
 	event->tracestate_length = 0;
 	if (conn->state_length && conn->state_number == exchange->request_number) {
-		state = bpf_map_lookup_elem(&http_tracestates, &conn->seed);
+		state = bpf_map_lookup_elem(&http_tracestates, &seed);
 		if (state) {
 			event->tracestate_length = conn->state_length;
 			bpf_probe_read_kernel(event->tracestate, HTTP_TRACESTATE, state);
