@@ -380,15 +380,16 @@ __attribute__((noinline)) int http_count_active(struct http_conn *conn, u32 numb
 SEC("iter/bpf_sk_storage_map")
 int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
-	struct http_conn *conn = ctx->value;
+	struct sock *sk = ctx->sk;
 	struct http_end end = {.error = HTTP_ERROR_IDLE};
+	struct http_conn *conn;
 	u64 last;
 	int active = 0;
 
-	if (!ctx->sk || !conn || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
+	if (!sk)
 		return 0;
-	conn = bpf_sk_storage_get(&http_conns, ctx->sk, 0, 0);
-	if (!conn)
+	conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
+	if (!conn || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
 		return 0;
 	for (u32 i = 0; i < HTTP_PIPELINE; i++)
 		active |= http_count_active(conn, i);
