@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { ROOT } from '../../scripts/house/files.ts';
 import { Agent, sample, withAgent } from './agent.ts';
+import { HTTP_BENCHES } from './http.ts';
 import { type Bench, type BenchOptions, type Figure, figure, pairs, sleep } from './measure.ts';
 import { acceptLoop, holdConnections, iperf, type Running, startIperf, startNginx, wrk } from './servers.ts';
 
@@ -82,8 +83,9 @@ export const BENCHES: readonly Bench[] = [
     name: 'http',
     description: 'wrk against nginx with kept-open connections, both ends watched',
     run: (options) =>
-      kept(options, { start: startNginx, measure: wrk }, 0.9, { unit: 'requests/s', divisor: 1 }),
+      kept(options, { start: startNginx, measure: wrk }, 0.95, { unit: 'requests/s', divisor: 1 }),
   },
+  ...HTTP_BENCHES,
   {
     name: 'idle',
     description: 'the agent on a quiet host, one scrape per 15 s',
