@@ -30,10 +30,10 @@ typedef unsigned long size_t;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
-struct pt_regs___x86 {
+struct pt_regs___sockio_x86 {
 	unsigned long di, si, dx, r10, orig_ax, cs;
 };
-struct pt_regs___arm64 {
+struct pt_regs___sockio_arm64 {
 	u64 regs[31];
 	u64 pstate;
 	u64 orig_x0;
@@ -89,7 +89,7 @@ enum sockio_shape {
 
 static __always_inline bool sockio_is_x86(void)
 {
-	return bpf_core_field_exists(((struct pt_regs___x86 *)0)->orig_ax);
+	return bpf_core_field_exists(((struct pt_regs___sockio_x86 *)0)->orig_ax);
 }
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
@@ -169,13 +169,13 @@ struct sockio_syscall {
 static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct sockio_syscall *call)
 {
 	if (sockio_is_x86()) {
-		struct pt_regs___x86 *x86 = (void *)regs;
+		struct pt_regs___sockio_x86 *x86 = (void *)regs;
 
 		call->number = x86->cs == 0x23 /* __USER32_CS */ ? -1 : (long)x86->orig_ax;
 		call->buffer = x86->si;
 		call->length = x86->dx;
 	} else {
-		struct pt_regs___arm64 *arm64 = (void *)regs;
+		struct pt_regs___sockio_arm64 *arm64 = (void *)regs;
 
 		call->number = arm64->pstate & 0x10 /* PSR_MODE32_BIT */ ? -1 : arm64->syscallno;
 		call->buffer = arm64->regs[1];
