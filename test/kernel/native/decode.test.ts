@@ -140,7 +140,8 @@ describe('every struct in the objects, as bpftool reads it', () => {
       const maps = opened.maps;
       opened.close();
       const { types } = bpftool<{ types: DumpedType[] }>('btf', 'dump', 'file', object);
-      expect(btf.count).toBe(types.length);
+      // libbpf adds a dummy variable to an object that names kernel functions.
+      expect(btf.count - types.length).toBeOneOf([0, 1]);
       let compared = 0;
       for (const dumped of types) {
         const type = btf.type(dumped.id);
