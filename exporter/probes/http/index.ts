@@ -3,7 +3,13 @@
 import type { Config } from '../../config/schema.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Feature } from '../../kernel/features.ts';
-import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
+import {
+  type Alternative,
+  type BpfLoader,
+  type LoadedProbe,
+  ProbeError,
+  type Purpose,
+} from '../../kernel/loader.ts';
 import { type BpfMap, RingBuffer } from '../../kernel/native.ts';
 import type { VariableValue } from '../../kernel/object.ts';
 import { createLost } from '../../telemetry/lost.ts';
@@ -51,6 +57,12 @@ const PAGES: Alternative = { program: 'sockio_sendpage_exit', needs: ['fentry', 
 
 function programs(provider: HttpConfig['provider']): Purpose[] {
   const payload = PAYLOAD.filter((alternative) => provider === 'auto' || alternative.provider === provider);
+  if (payload.length === 0)
+    throw new ProbeError(
+      `Probe http has no provider ${provider} yet: use auto, tracepoint or fentry.`,
+      [],
+      '',
+    );
   return [
     { purpose: 'payload', alternatives: payload },
     { purpose: 'sendfile', alternatives: [PAGES], optional: true },

@@ -354,6 +354,30 @@ describe('ends', () => {
   });
 });
 
+it('a request that waits for too long counts as unanswered once, and its late answer does not count again', async () => {
+  const own = await server(
+    answering((head, socket) => void setTimeout(() => socket.write(OK), head.includes('/late') ? 2500 : 0)),
+  );
+  const impatient = new Probe({ http: { idle_seconds: 1 } });
+  await client(own.port, async (socket) => {
+    socket.write('GET /late HTTP/1.1\r\n\r\n');
+    await sleep(1500);
+    await impatient.collect();
+    await sleep(1500);
+    socket.write(GET);
+    await sleep(300);
+    socket.end();
+    socket.destroySoon();
+  });
+  const labels = { server_port: own.port };
+  const expected = { 'GET - no_response': 1, 'GET 200 -': 1 };
+  expect(await impatient.table('client', labels, BY_ERROR)).toEqual(expected);
+  expect(await impatient.table('server', labels, BY_ERROR)).toEqual(expected);
+  impatient.close();
+  await bothCounted(own.port, { 'GET 200': 2 });
+  await own.close();
+});
+
 describe('connections', () => {
   it('that are no HTTP cost one look and are left alone', async () => {
     const own = await server((socket) => {

@@ -63,7 +63,7 @@ async function nodeServer(
 const curl = (...args: string[]) => run('curl', ['-sS', '-o', '/dev/null', ...args]);
 
 it('errors and slow requests are taken, others are not', async () => {
-  load({ ratio: 0, slow_millis: 500, errors: true, spans_per_second: 1000 });
+  load({ ratio: 0, slow_millis: 500, errors: true, spans_per_second: 100_000 });
   const own = await nodeServer((request, response) => {
     response.statusCode = request.url === '/broken' ? 503 : request.url === '/missing' ? 404 : 200;
     setTimeout(() => response.end('x'), request.url === '/slow' ? 700 : 0);
@@ -88,7 +88,7 @@ it('errors and slow requests are taken, others are not', async () => {
 });
 
 it('a record says when, between whom, and how much', async () => {
-  load({ ratio: 1, spans_per_second: 1000 });
+  load({ ratio: 1, spans_per_second: 100_000 });
   const own = await nodeServer((request, response) => {
     request.resume().on('end', () =>
       setTimeout(() => {
@@ -253,7 +253,7 @@ it('an event loop says nothing of who asked: its calls have no parent', async ()
 });
 
 it('a sampled request leaves an exemplar on the histogram that counts it', async () => {
-  load({ ratio: 1, errors: false, slow_millis: 0, spans_per_second: 1000 });
+  load({ ratio: 1, errors: false, slow_millis: 0, spans_per_second: 100_000 });
   const own = await nodeServer((_, response) => response.end('x'));
   const url = `http://127.0.0.1:${own.port}/e`;
   await curl(url);
