@@ -70,7 +70,7 @@ async function withNginx<T>(work: (server: Running) => Promise<T>): Promise<T> {
 function compileEmpty(): string {
   const out = join(ROOT, 'build/load/http_empty.bpf.o');
   mkdirSync(join(ROOT, 'build/load'), { recursive: true });
-  const flags = execFileSync('make', ['-s', 'bpf-flags'], { cwd: ROOT, encoding: 'utf8' })
+  const flags = execFileSync('make', ['-s', 'bpf-flags'], { cwd: ROOT, encoding: 'utf8', stdio: 'pipe' })
     .trim()
     .split(/\s+/);
   execFileSync('clang', [...flags, '-c', 'test/load/http_empty.bpf.c', '-o', out], { cwd: ROOT });

@@ -86,7 +86,7 @@ export class Scrape {
     return buckets;
   }
 
-  /** Losses by stage that are not zero: those of HTTP, and with `spans` those on a span's way. */
+  /** Losses of the HTTP probe by stage, those that are not zero. */
   losses(): Record<string, number> {
     const losses = this.table('knp_agent_lost_total', {}, ['stage']);
     return Object.fromEntries(Object.entries(losses).filter(([stage]) => stage.startsWith('http_')));
