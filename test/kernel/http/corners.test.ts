@@ -58,6 +58,19 @@ async function client(port: number, drive: (socket: net.Socket) => void | Promis
   return Buffer.concat(chunks);
 }
 
+/** Counts the answers that a socket has received; `until` waits for so many. */
+function answers(socket: net.Socket): { until: (count: number) => Promise<void> } {
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1');
+  });
+  return {
+    until: async (count) => {
+      while (text.split('HTTP/1.1 ').length - 1 < count && !socket.destroyed) await sleep(2);
+    },
+  };
+}
+
 /** Both ends counted the same, and this. */
 async function bothCounted(
   port: number,
@@ -119,9 +132,10 @@ describe('messages', () => {
       }),
     );
     await client(own.port, async (socket) => {
-      for (const line of ['HEAD /a', 'GET /304', 'HEAD /b', 'GET /204', 'GET /last']) {
+      const { until } = answers(socket);
+      for (const [i, line] of ['HEAD /a', 'GET /304', 'HEAD /b', 'GET /204', 'GET /last'].entries()) {
         socket.write(`${line} HTTP/1.1\r\nHost: a\r\n\r\n`);
-        await sleep(30);
+        await until(i + 1);
       }
       socket.end();
     });
@@ -402,12 +416,13 @@ describe('connections', () => {
     const own = await server(answering((_, socket) => socket.write(OK)));
     let late: Probe | undefined;
     await client(own.port, async (socket) => {
+      const { until } = answers(socket);
       socket.write(GET);
-      await sleep(50);
+      await until(1);
       late = new Probe();
       for (let i = 0; i < 5; i++) {
         socket.write(GET);
-        await sleep(30);
+        await until(i + 2);
       }
       socket.end();
       socket.destroySoon();
