@@ -16,7 +16,7 @@ BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_AR
   -nostdinc -Ibpf -Ibpf/include -isystem native/vendor/include
 TS_SOURCES := $(shell find exporter -name '*.ts' 2>/dev/null)
 
-.PHONY: docs bpf-flags help deps test-deps build native bpf ts run test lint format bench guests clean
+.PHONY: docs bpf-flags help deps test-deps build native bpf ts demo run test lint format bench guests clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
@@ -50,6 +50,9 @@ dist/.built: $(TS_SOURCES) tsconfig.json tsconfig.build.json package-lock.json |
 
 bpf-flags: # how the BPF programs are compiled, for tests
 	@echo $(BPF_CFLAGS)
+
+demo: test-deps build ## A shop with faults on a switch, the agent, Prometheus and Alertmanager, all on this host; needs root
+	@scripts/as-root node test/demo/main.ts
 
 run: build ## Build, then run the agent on this host; needs root. Options: make run ARGS='--listen 127.0.0.1:9464'
 	@scripts/as-root bin/kubenetprobe run $(ARGS)
