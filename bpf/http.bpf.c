@@ -291,17 +291,31 @@ static __always_inline bool http_is_tcp(struct sock *sk)
 
 #include "sockio_programs.h"
 
+/* A client's process may still read what arrived; the end is told when it has (http_on_read_end). */
+static __always_inline bool http_may_read_on(struct sock *sk, struct tcp_sock *tcp, int before, int after)
+{
+	bool closed_by_both = sockio_shutdown(sk) == 3, unread = sockio_unread(sk, tcp);
+	u64 flags = sk->__sk_common.skc_flags;
+
+	if (after != TCP_CLOSE)
+		return unread || !closed_by_both;
+	if (!unread || (flags & (1UL << SOCK_DEAD)))
+		return false;
+	/* close() throws unread bytes away and says so by both bits; so do shutdown() and a FIN after it. */
+	return !closed_by_both ||
+	       ((flags & (1UL << SOCK_DONE)) && before != TCP_ESTABLISHED && before != TCP_CLOSE_WAIT);
+}
+
 /*
  * The end of a connection. Two programs, since the kernel runs none inside itself (see tcp_state); to end twice
  * does no harm.
  */
-static __always_inline int http_on_close(struct sock *sk, int after)
+static __always_inline int http_on_close(struct sock *sk, int before, int after)
 {
 	struct socket_state *state;
 	struct tcp_sock *tcp;
 	struct http_conn *conn;
 	struct http_end end = {.error = HTTP_ERROR_CLOSED};
-	u8 shutdown;
 
 	if (sk->sk_protocol != IPPROTO_TCP || (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK))
 		return 0;
@@ -311,15 +325,8 @@ static __always_inline int http_on_close(struct sock *sk, int after)
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return 0;
-	shutdown = sockio_shutdown(sk);
-	if (conn->role == ROLE_CLIENT) {
-		bool unread = sockio_unread(sk, tcp);
-
-		/* The process may still read what arrived; it is told the end when it has (http_on_read_end). Only
-		 * close(), which says so by both bits before the state changes, throws unread bytes away. */
-		if (after == TCP_CLOSE ? unread && shutdown != 3 : unread || shutdown != 3)
-			return 0;
-	}
+	if (conn->role == ROLE_CLIENT && http_may_read_on(sk, tcp, before, after))
+		return 0;
 	if (after == TCP_CLOSE) {
 		int error = sk->sk_err;
 
@@ -341,13 +348,13 @@ static __always_inline int http_on_close(struct sock *sk, int after)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(http_state, struct sock *sk, int before, int after)
 {
-	return http_on_close(sk, after);
+	return http_on_close(sk, before, after);
 }
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(http_state_nested, struct sock *sk, int before, int after)
 {
-	return http_on_close(sk, after);
+	return http_on_close(sk, before, after);
 }
 
 /*

@@ -335,6 +335,18 @@ describe('ends', () => {
     });
   });
 
+  it('a client that has nothing more to ask reads the answer after the connection is over', async () => {
+    const own = await server(answering((_, socket) => void setTimeout(() => socket.end(OK), 50)));
+    await client(own.port, async (socket) => {
+      socket.pause();
+      socket.end(GET);
+      await sleep(300);
+      socket.resume();
+    });
+    await bothCounted(own.port, { 'GET 200 -': 1 }, BY_ERROR);
+    await own.close();
+  });
+
   it('WebSocket: 101 ends parsing', async () => {
     const own = await server((socket) => {
       socket.once('data', () =>
