@@ -41,7 +41,6 @@ struct pt_regs___sockio_arm64 {
 };
 struct sock___sockio {
 	u8 sk_shutdown;
-	u8 sk_kern_sock : 1;
 };
 struct tcp_sock___sockio {
 	u32 copied_seq;

@@ -11,8 +11,8 @@ import { type Records, type RequestKey, readCount } from './records.ts';
 import { REST } from './routes.ts';
 import { type Difference, RequestSeries, requestAttributes } from './series.ts';
 
-/** Collections after which a path that nobody could name counts as `REST`. */
-const PATIENCE = 3;
+/** After this time a path that nobody could name counts as `REST`. */
+const PATIENCE_MILLIS = 2000;
 /** Collections without change after which an element kept under a path's hash is removed. */
 const QUIET = 3;
 /** The table of requests may be this full before elements that are idle are removed. */
@@ -33,7 +33,8 @@ interface Tracked {
   readonly key: RequestKey;
   readonly kernelKey: Buffer;
   route: string | undefined;
-  waited: number;
+  /** When it was first seen without a route, by performance.now(). */
+  readonly sinceMillis: number;
   quiet: number;
   round: number;
   /** The names that `series` was made for. */
@@ -153,7 +154,7 @@ export class HttpSource {
       key,
       kernelKey: Buffer.from(keys.subarray(at, at + records.key.size)),
       route: key.route === 0 && key.pathHash !== 0n ? undefined : paths.routeName(key.route),
-      waited: 0,
+      sinceMillis: performance.now(),
       quiet: 0,
       round: this.#round,
       named: undefined,
@@ -167,8 +168,10 @@ export class HttpSource {
     const { key } = tracked;
     if (tracked.route === undefined) {
       tracked.route = paths.resolve(key.edgeId, key.pathHash);
-      if (tracked.route === undefined && ++tracked.waited >= PATIENCE) tracked.route = REST;
-      if (tracked.route === undefined) return false;
+      if (tracked.route === undefined) {
+        if (performance.now() - tracked.sinceMillis < PATIENCE_MILLIS) return false;
+        tracked.route = REST;
+      }
     }
     const named = directory.name(key.edgeId);
     if (named === undefined) return false;
