@@ -1,5 +1,5 @@
 // Writes alerts/generated: one rule file per group for a plain Prometheus, and all of them as PrometheusRules for the
-// Prometheus operator. A test checks for drift.
+// Prometheus operator; chart/ is what the Helm chart ships, with words in place of its values. A test checks for drift.
 //   node alerts/generate.ts
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -44,9 +44,10 @@ export function ruleFiles(settings: Settings = DEFAULT_SETTINGS): Map<string, st
   return new Map(groups(settings).map((group) => [`${group.name}.yaml`, MARK + ruleFile(group)]));
 }
 
-/** Every threshold as a word that the chart replaces by a value. */
+/** Every threshold, and where the runbooks are, as words that the chart's template replaces by its values. */
 export const PLACEHOLDER_SETTINGS: Settings = {
   ...DEFAULT_SETTINGS,
+  runbooks: '__runbooks__',
   thresholds: Object.fromEntries(
     Object.keys(THRESHOLDS).map((name) => [name, { placeholder: `__${name}__` }]),
   ) as Record<ThresholdName, { placeholder: string }>,
@@ -70,7 +71,10 @@ export function prometheusRules(): string {
 
 /** Path below alerts/generated → content. */
 export function generatedFiles(): Map<string, string> {
-  return new Map([...ruleFiles(), ['operator/prometheusrules.yaml', prometheusRules()]]);
+  const forChart = [...ruleFiles(PLACEHOLDER_SETTINGS)].map(
+    ([name, text]) => [`chart/${name}`, text] as const,
+  );
+  return new Map([...ruleFiles(), ...forChart, ['operator/prometheusrules.yaml', prometheusRules()]]);
 }
 
 if (import.meta.main) {

@@ -1,6 +1,7 @@
 // The chart's values: one schema from which generate.ts writes values.yaml, values.schema.json and the chart's
 // README. `config` is the agent's own configuration and takes its schema from exporter/config.
 import { z } from 'zod';
+import { DEFAULT_SETTINGS, THRESHOLDS } from '../alerts/settings.ts';
 
 const text = (byDefault: string, description: string) => z.string().default(byDefault).meta({ description });
 const flag = (byDefault: boolean, description: string) =>
@@ -96,6 +97,16 @@ export const valuesSchema = z.strictObject({
     enabled: flag(false, 'Create PrometheusRules for the Prometheus operator.'),
     namespace: text('', "Their namespace; empty: the release's."),
     labels: mapping('Labels by which your Prometheus selects them.'),
+    runbooks: text(DEFAULT_SETTINGS.runbooks, "Where the runbooks are; an alert's name and `.md` follow."),
+    thresholds: section(
+      'What the alerts compare with.',
+      Object.fromEntries(
+        Object.entries(THRESHOLDS).map(([name, { value, about }]) => [
+          name,
+          z.number().min(0).default(value).meta({ description: about }),
+        ]),
+      ),
+    ),
   }),
   dashboards: section('The dashboards that the project ships.', {
     enabled: flag(false, "Create ConfigMaps for Grafana's dashboard sidecar."),

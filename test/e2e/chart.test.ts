@@ -225,6 +225,23 @@ describe.skipIf(noHelm)('rendering', () => {
     expect(groups.sort()).toEqual(names.sort());
     expect(groups.length).toBeGreaterThan(0);
   });
+
+  test('thresholds and runbooks of the alerts are the values', () => {
+    const groupsWith = (values: object): unknown[] =>
+      template({ prometheusRule: { enabled: true, ...values } })
+        .filter(({ kind }) => kind === 'PrometheusRule')
+        .flatMap(({ spec }) => spec.groups);
+    const shipped = globSync('alerts/generated/*.yaml', { cwd: join(charts, '..') }).flatMap(
+      (path) => parse(readFileSync(join(charts, '..', path), 'utf8')).groups as unknown[],
+    );
+    expect(new Set(groupsWith({}))).toEqual(new Set(shipped));
+    const changed = JSON.stringify(
+      groupsWith({ runbooks: 'https://books', thresholds: { agent_cores: 0.25 } }),
+    );
+    expect(changed).toContain('rate5m > 0.25"');
+    expect(changed).toContain('"https://books/KnpAgentCostly.md"');
+    expect(changed).not.toContain('__');
+  });
 });
 
 describe.skipIf(noApiServer)(`the API server${noApiServer ? ` (skipped: ${noApiServer})` : ''}`, () => {

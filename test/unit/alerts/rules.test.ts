@@ -101,7 +101,7 @@ test('every threshold is used, and each can be replaced by the chart', () => {
   for (const name of Object.keys(THRESHOLDS)) expect(text).toContain(`__${name}__`);
   const filled = Object.entries(THRESHOLDS).reduce(
     (all, [name, { value }]) => all.replaceAll(`__${name}__`, String(value)),
-    text,
+    text.replaceAll('__runbooks__', RUNBOOKS),
   );
   expect(filled).toBe([...ruleFiles(DEFAULT_SETTINGS).values()].join('\n'));
 });
