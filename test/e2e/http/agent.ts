@@ -86,7 +86,10 @@ export class Scrape {
     return buckets;
   }
 
-  /** Losses of the HTTP probe by stage, those that are not zero. */
+  /**
+   * Losses of the HTTP probe by stage, those that are not zero. They are the whole host's: what other programs send that
+   * is no HTTP after all (`http_malformed`) is among them.
+   */
   losses(): Record<string, number> {
     const losses = this.table('knp_agent_lost_total', {}, ['stage']);
     return Object.fromEntries(Object.entries(losses).filter(([stage]) => stage.startsWith('http_')));

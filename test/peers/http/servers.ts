@@ -38,6 +38,8 @@ export interface Peer {
   readonly build?: () => Promise<void>;
   /** As a server; left out where it is only a client. */
   readonly serve?: () => Promise<PeerServer>;
+  /** Its server writes a log. */
+  readonly logs?: true;
   /** As a client; resolves when it has done everything. */
   readonly ask?: (repeat: number, bases: readonly string[]) => Promise<void>;
   /** The workload that its processes must be called. */
@@ -190,11 +192,18 @@ async function askCurl(repeat: number, bases: readonly string[]): Promise<void> 
 
 /** All peers; those with `serve` are servers, those with `ask` clients. */
 export const PEERS: readonly Peer[] = [
-  { name: 'nginx', missing: lacking('nginx', '/usr/sbin/nginx'), serve: serveNginx, workload: /^nginx$/ },
+  {
+    name: 'nginx',
+    missing: lacking('nginx', '/usr/sbin/nginx'),
+    serve: serveNginx,
+    logs: true,
+    workload: /^nginx$/,
+  },
   {
     name: 'apache',
     missing: lacking('Apache (apache2-bin)', '/usr/sbin/apache2'),
     serve: serveApache,
+    logs: true,
     workload: /^apache2$/,
   },
   {
