@@ -31,11 +31,6 @@ export function rate<L extends string>(of: Cumulative<L>, range: Range, offset?:
   return atom(`rate(${overTime(of.selector, range, offset)})`);
 }
 
-/** Growth over a window. */
-export function increase<L extends string>(of: Cumulative<L>, range: Range): Vector<L> {
-  return atom(`increase(${overTime(of.selector, range)})`);
-}
-
 type Aggregation = 'sum' | 'min' | 'max' | 'avg' | 'count';
 
 function aggregate<L extends string, K extends L>(

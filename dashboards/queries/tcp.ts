@@ -108,6 +108,3 @@ export const backlogLimit = <K extends Listener = never>(scope: In, by: readonly
 /** How full the accept queues are, 0 to 1. */
 export const backlogRatio = <K extends Listener = never>(scope: In, by: readonly K[] = []): Vector<K> =>
   divide(orZeroOf(backlog(scope, by), backlogLimit(scope, by)), backlogLimit(scope, by));
-
-/** Bits per second are what network people read. */
-export const bits = <L extends string>(bytes: Vector<L>): Vector<L> => multiply(bytes, 8);
