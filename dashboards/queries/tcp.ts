@@ -1,6 +1,6 @@
 // Queries over the TCP metrics. Called by the dashboards.
 import type { MetricNameOf } from '../../exporter/telemetry/catalogue.ts';
-import { add, divide, multiply, orZeroOf, quantile, rate, sum, type Vector } from '../promql/expression.ts';
+import { add, divide, orZeroOf, quantile, rate, sum, type Vector } from '../promql/expression.ts';
 import type { LabelOf, Range } from '../promql/names.ts';
 import { counter, gauge, histogram } from '../promql/select.ts';
 import { CLIENT_SCOPE, EDGE_SCOPE, LISTENER_SCOPE, type Scope } from './scope.ts';
