@@ -4,6 +4,7 @@ import { parseAddress } from '../address.ts';
 import { AddressBook } from './address_book.ts';
 import type { Controller, EndpointSlice, Node, Pod, Service, SliceEndpoint } from './objects.ts';
 import { sameProjection } from './objects.ts';
+import { PodIndex } from './pod_index.ts';
 import type { Sink } from './reflector.ts';
 import { Multi, Table } from './tables.ts';
 
@@ -61,10 +62,7 @@ export class Cluster {
   readonly #serviceTable: Table<Service>;
   readonly #sliceTable: Table<EndpointSlice>;
   readonly #nodeTable: Table<Node>;
-  readonly #podByUid = new Map<string, Pod>();
-  readonly #podByContainer = new Map<string, Pod>();
-  /** Static pods: the cgroup's uid is the manifest's hash. */
-  readonly #podByHash = new Map<string, Pod>();
+  readonly #podIndex = new PodIndex();
   readonly #addresses = new AddressBook<PodRef>();
   readonly #controllers = new Map<string, Controller>();
   readonly #nodeByAddress = new Map<string, Node>();
@@ -104,15 +102,11 @@ export class Cluster {
 
   /** The pod that a container id or, for its sandbox, a pod uid of a cgroup belongs to. */
   podOfCgroup(containerIds: readonly string[], podUid: string | undefined): Pod | undefined {
-    for (const id of containerIds) {
-      const pod = this.#podByContainer.get(id);
-      if (pod !== undefined) return pod;
-    }
-    return podUid === undefined ? undefined : (this.#podByUid.get(podUid) ?? this.#podByHash.get(podUid));
+    return this.#podIndex.ofCgroup(containerIds, podUid);
   }
 
   podByUid(uid: string): Pod | undefined {
-    return this.#podByUid.get(uid);
+    return this.#podIndex.byUid(uid);
   }
 
   /** The pod that had a canonical address at a time (ms since the epoch); see {@link AddressBook.holder}. */
@@ -125,7 +119,7 @@ export class Cluster {
 
   /** The controller of a pod by its own object, or by that of a sibling with the same generated prefix. */
   controllerOf(ref: PodRef): Controller | undefined {
-    const pod = this.#podByUid.get(ref.uid);
+    const pod = this.#podIndex.byUid(ref.uid);
     if (pod !== undefined) return pod.controller;
     const cut = ref.name.lastIndexOf('-') + 1;
     const suffix = ref.name.slice(cut);
@@ -225,11 +219,18 @@ export class Cluster {
   #podChanged(before: Pod | undefined, after: Pod | undefined, initial: boolean): void {
     let ranges = false;
     const since = initial ? Number.NEGATIVE_INFINITY : this.#now();
-    if (before !== undefined) this.#unindexPod(before);
-    if (after !== undefined) this.#indexPod(after);
+    const moved = before?.uid !== after?.uid;
+    if (before !== undefined) {
+      if (moved) this.#podIndex.retire(before, this.#now());
+      else this.#podIndex.remove(before);
+    }
+    if (after !== undefined) {
+      this.#podIndex.expire(this.#now());
+      this.#podIndex.add(after);
+      this.#learnController(after);
+    }
     const old = before === undefined || before.hostNetwork ? [] : before.addresses;
     const fresh = after === undefined || after.hostNetwork ? [] : after.addresses;
-    const moved = before?.uid !== after?.uid;
     for (const address of old) {
       if (!moved && fresh.includes(address)) continue;
       this.#addresses.release(address, (before as Pod).uid, this.#now());
@@ -242,20 +243,6 @@ export class Cluster {
       ranges = this.#countBlock(address, 1) || ranges;
     }
     this.#onChange(ranges);
-  }
-
-  #indexPod(pod: Pod): void {
-    this.#podByUid.set(pod.uid, pod);
-    if (pod.configHash !== '') this.#podByHash.set(pod.configHash, pod);
-    for (const id of pod.containers) this.#podByContainer.set(id, pod);
-    this.#learnController(pod);
-  }
-
-  #unindexPod(pod: Pod): void {
-    if (this.#podByUid.get(pod.uid) === pod) this.#podByUid.delete(pod.uid);
-    if (this.#podByHash.get(pod.configHash) === pod) this.#podByHash.delete(pod.configHash);
-    for (const id of pod.containers)
-      if (this.#podByContainer.get(id) === pod) this.#podByContainer.delete(id);
   }
 
   #serviceChanged(before: Service | undefined, after: Service | undefined): void {

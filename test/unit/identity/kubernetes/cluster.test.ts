@@ -164,14 +164,48 @@ describe('Cluster', () => {
     }
     const fresh = new Cluster({ now: () => clock });
     for (const kind of kinds) for (const object of world[kind].values()) put(fresh, kind, object, true);
-    clock += 1;
+    // The names of deleted pods are kept for ten minutes, and forgotten at the next change.
+    const forget = () => {
+      clock += 601_000;
+      const last = pod('last');
+      put(cluster, 'pods', last, false);
+      cluster.pods.delete(keyOf(last));
+    };
+    forget();
     expect(answers(cluster, containers)).toEqual(answers(fresh, containers));
 
     // A list that says nothing is left empties every index.
     for (const kind of kinds) cluster[kind].retain(new Set());
     const empty = new Cluster();
-    clock += 120_000;
+    forget();
     expect(answers(cluster, containers)).toEqual(answers(empty, containers));
+  });
+
+  it('a deleted pod keeps its name for what its processes did last, within bounds', () => {
+    let clock = 1000;
+    const cluster = new Cluster({ now: () => clock });
+    const idOf = ({ metadata }: FakeObject) => containerId(`shop/${metadata.name}/app`);
+    const web = pod('web');
+    const [id, { name }] = [idOf(web), web.metadata];
+    put(cluster, 'pods', web, false);
+    const uid = cluster.podOfCgroup([id], undefined)?.uid ?? '';
+    cluster.pods.delete(keyOf(web));
+    clock += 599_000;
+    put(cluster, 'pods', pod('other'), false);
+    expect(cluster.podOfCgroup([id], undefined)?.name).toBe(name);
+    expect(cluster.podOfCgroup([], uid)?.name).toBe(name);
+    clock += 2000;
+    put(cluster, 'pods', pod('third'), false);
+    expect(cluster.podOfCgroup([id], uid)).toBeUndefined();
+
+    // However many go at once: the oldest names go first.
+    const many = Array.from({ length: 10_001 }, () => pod('many'));
+    for (const object of many) {
+      put(cluster, 'pods', object, false);
+      cluster.pods.delete(keyOf(object));
+    }
+    const kept = many.map((object) => cluster.podOfCgroup([idOf(object)], undefined) !== undefined);
+    expect([kept[0], kept[1], kept[10_000]]).toEqual([false, true, true]);
   });
 
   it('says nothing where nothing changed', () => {
