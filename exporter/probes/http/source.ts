@@ -66,7 +66,7 @@ export class HttpSource {
   readonly #graph: ServiceGraph;
   readonly #lost: Lost;
   readonly #tracked = new Map<string, Tracked>();
-  readonly #series = new Map<string, { named: NamedEdge; series: RequestSeries; users: number }>();
+  readonly #series = new Map<string, { named: NamedEdge; series: RequestSeries }>();
   #active = new Map<string, Gauge>();
   readonly #counted: number[];
   readonly #unparsed: Readonly<Record<string, Counter>>;
@@ -188,7 +188,7 @@ export class HttpSource {
     const known = this.#series.get(id);
     if (known?.named === named) return known.series;
     const series = new RequestSeries(store, this.#graph, requestAttributes(named, key, route, labels));
-    this.#series.set(id, { named, series, users: 0 });
+    this.#series.set(id, { named, series });
     return series;
   }
 
@@ -230,7 +230,9 @@ export class HttpSource {
     if (last !== undefined && tracked.raw.compare(last) !== 0 && this.#resolve(tracked))
       this.#add(tracked, last, 0);
     this.#tracked.delete(id);
-    if (tracked.route !== undefined) this.#series.delete(seriesKey(tracked.key, tracked.route));
+    // What was counted under a path's hash shares its series with what the route's number counts from now on.
+    if (tracked.route !== undefined && tracked.key.pathHash === 0n)
+      this.#series.delete(seriesKey(tracked.key, tracked.route));
   }
 
   /** Drops what is no longer in the kernel, and when its table fills up, what is idle there. */
