@@ -51,19 +51,29 @@ export function serviceMap(rows: readonly EdgeRow[], namespace?: string): Servic
   };
 }
 
+/**
+ * Connections through a Service are two rows where both ends are observed: the client's with the Service's port, the
+ * server's with the pod's. So a link is what one side counted, the one that saw more.
+ */
 function link(rows: readonly EdgeRow[]): MapLink {
   const [first] = rows as [EdgeRow];
-  const sum = (value: (row: EdgeRow) => number) => rows.reduce((total, row) => total + value(row), 0);
+  const sum = (value: (row: EdgeRow) => number, of = rows) =>
+    of.reduce((total, row) => total + value(row), 0);
   const distinct = (values: readonly string[]) => [...new Set(values.filter((value) => value !== ''))].sort();
+  const seenBy = (side: 'client' | 'server') => rows.filter(({ reporters }) => reporters.includes(side));
+  const weight = (of: readonly EdgeRow[]) =>
+    sum((row) => row.request_bytes + row.response_bytes + row.connections_opened + row.connections, of);
+  const [client, server] = [seenBy('client'), seenBy('server')];
+  const side = weight(server) > weight(client) ? server : client;
   return {
     client: idOf(first.client),
     server: idOf(first.server),
     services: distinct(rows.map(({ service }) => service)),
     ports: distinct(rows.map(({ port }) => port)).sort((a, b) => Number(a) - Number(b)),
-    request_bytes: sum((row) => row.request_bytes),
-    response_bytes: sum((row) => row.response_bytes),
-    connections: sum((row) => row.connections),
-    connections_opened: sum((row) => row.connections_opened),
+    request_bytes: sum((row) => row.request_bytes, side),
+    response_bytes: sum((row) => row.response_bytes, side),
+    connections: sum((row) => row.connections, side),
+    connections_opened: sum((row) => row.connections_opened, side),
     connect_failures: sum((row) => row.connect_failures),
     retransmitted_segments: sum((row) => row.retransmitted_segments),
   };

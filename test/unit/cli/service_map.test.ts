@@ -38,6 +38,16 @@ describe('serviceMap', () => {
     ]);
   });
 
+  test('connections through a Service, seen by both ends under two ports, count once', () => {
+    const rows = [
+      row('web', 'db', '80', { service: 'db', reporters: ['client'], connections_opened: 5 }),
+      row('web', 'db', '5432', { reporters: ['server'], connections_opened: 5 }),
+    ];
+    expect(serviceMap(rows).links).toMatchObject([
+      { ports: ['80', '5432'], connections_opened: 5, request_bytes: 100, response_bytes: 10 },
+    ]);
+  });
+
   test('the same name in two namespaces is two nodes', () => {
     const map = serviceMap([row('web', 'db', '1'), row('web', 'db', '1', { server: end('db', 'bank') })]);
     expect(map.nodes).toHaveLength(3);
