@@ -26,7 +26,8 @@ const missing = ['node', 'python', 'go'].filter((each) => !availablePrograms().i
 const reason = testbedUnavailable() ?? (missing.length > 0 ? `no ${missing.join(', ')}` : undefined);
 
 /** How long a number may be on its way: sockets close and objects arrive a little later. */
-const PATIENCE_MILLIS = 30_000;
+/** After an outage the watches may take half a minute until they try again. */
+const PATIENCE_MILLIS = 120_000;
 const UNKNOWN = /Unknown/;
 
 describe.skipIf(reason)(`attribution${reason ? ` (skipped: ${reason})` : ''}`, () => {
