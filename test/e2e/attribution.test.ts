@@ -25,8 +25,7 @@ const PODS = Number(process.env.KNPTEST_PODS ?? 40);
 const missing = ['node', 'python', 'go'].filter((each) => !availablePrograms().includes(each as 'go'));
 const reason = testbedUnavailable() ?? (missing.length > 0 ? `no ${missing.join(', ')}` : undefined);
 
-/** How long a number may be on its way: sockets close and objects arrive a little later. */
-/** After an outage the watches may take half a minute until they try again. */
+/** How long a number may be on its way: sockets close a little later, and after an outage a watch waits up to half a minute. */
 const PATIENCE_MILLIS = 120_000;
 const UNKNOWN = /Unknown/;
 
