@@ -384,19 +384,13 @@ __attribute__((noinline)) int http_count_active(struct http_conn *conn, u32 numb
 	return 1;
 }
 
-SEC("iter/bpf_sk_storage_map")
-int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __noinline int http_walk_connection(struct http_conn *conn)
 {
-	struct sock *sk = ctx->sk;
 	struct http_end end = {.error = HTTP_ERROR_IDLE};
-	struct http_conn *conn;
 	u64 last;
 	int active = 0;
 
-	if (!sk)
-		return 0;
-	conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
-	if (!conn || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
+	if (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED))
 		return 0;
 	for (u32 i = 0; i < HTTP_PIPELINE; i++)
 		active |= http_count_active(conn, i);
@@ -409,4 +403,34 @@ int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (end.now_ns > last && end.now_ns - last > http_idle_ns)
 		http_end_all(conn, &end);
 	return 0;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct sock *sk = ctx->sk;
+	struct http_conn *conn = sk ? bpf_sk_storage_get(&http_conns, sk, 0, 0) : NULL;
+
+	return conn ? http_walk_connection(conn) : 0;
+}
+
+/* For kernels that refuse iterators over a map's elements: see tcp_walk_files. */
+SEC("iter/task_file")
+int http_walk_files(struct bpf_iter__task_file *ctx)
+{
+	struct http_shared *shared = http_shared_state();
+	struct file *file = ctx->file;
+	struct socket *socket = file ? bpf_sock_from_file(file) : NULL;
+	struct sock *sk = socket ? socket->sk : NULL;
+	struct http_conn *conn;
+
+	if (!shared)
+		return 0;
+	if (!ctx->meta->seq_num && !(u8)++shared->walks)
+		shared->walks++; /* 0 is that of a connection which no walk has met */
+	conn = sk && http_is_tcp(sk) ? bpf_sk_storage_get(&http_conns, sk, 0, 0) : NULL;
+	if (!conn || conn->walk == (u8)shared->walks)
+		return 0; /* several processes may hold one socket */
+	conn->walk = shared->walks;
+	return http_walk_connection(conn);
 }

@@ -113,7 +113,7 @@ struct http_conn {
 	u16 link_number; /* the same for `link_*` */
 	u32 known_route;
 	u8 has_trace;	 /* `traceparent` holds something, for request trace_number */
-	u8 pad;
+	u8 walk;	 /* the last one that came by, where a socket may be met twice */
 	u8 remote[16];
 	u8 local[16];
 	u64 ignored_ns;	  /* when an answer's bytes were last passed over */

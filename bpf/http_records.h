@@ -86,6 +86,8 @@ struct http_shared {
 	struct http_limiter paths;
 	struct http_limiter spans;
 	u64 counters[HTTP_COUNTERS];
+	u32 walks; /* of http_walk_files */
+	u32 pad;
 };
 
 struct http_active_key {

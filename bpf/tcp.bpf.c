@@ -412,26 +412,23 @@ static __always_inline bool settled(struct socket_state *state)
 }
 
 /*
- * The walk: every socket that we know, at collection.
+ * The walk: every socket that we know, at collection. Two ways to meet them:
+ *
+ *   tcp_walk	     the elements of the map `sockets`: no socket is missed, nothing else is met
+ *   tcp_walk_files  the descriptors of all processes, for kernels that refuse iterators over a map's elements.
+ *		     Costs a moment per open file of any kind. A socket that nobody holds (it waits in an accept
+ *		     queue, or its process has closed it) is accounted when it is accepted, or when it ends.
  */
-SEC("iter/bpf_sk_storage_map")
-int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline void walk_begins(struct edge_state *shared)
 {
-	struct edge_state *shared = shared_state();
-	struct sock *sk = ctx->sk;
-	struct socket_state *state;
+	/* two walks give userspace the length of a jiffy */
+	shared->jiffies = bpf_jiffies64();
+	shared->now_ns = bpf_ktime_get_ns();
+}
 
-	if (!sk || !shared)
-		return 0;
-	state = socket_state_of(sk);
-	if (!state)
-		return 0;
+static __noinline int walk_socket(struct sock *sk, struct socket_state *state, struct edge_state *shared)
+{
 	ATOMIC_ADD(shared->walked_sockets, 1);
-	if (!ctx->meta->seq_num) {
-		/* two walks give userspace the length of a jiffy */
-		shared->jiffies = bpf_jiffies64();
-		shared->now_ns = bpf_ktime_get_ns();
-	}
 	if (state->role != ROLE_LISTENER) {
 		if (!(state->flags & SOCKET_ESTABLISHED))
 			return 0; /* still connecting */
@@ -445,6 +442,55 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
+SEC("iter/bpf_sk_storage_map")
+int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct edge_state *shared = shared_state();
+	struct sock *sk = ctx->sk;
+	struct socket_state *state;
+
+	if (!shared)
+		return 0;
+	if (!ctx->meta->seq_num)
+		walk_begins(shared);
+	state = sk ? socket_state_of(sk) : NULL;
+	return state ? walk_socket(sk, state, shared) : 0;
+}
+
+/* The TCP socket of a descriptor. */
+static __always_inline struct sock *tcp_socket_of(struct file *file)
+{
+	struct socket *socket = file ? bpf_sock_from_file(file) : NULL;
+	struct sock *sk = socket ? socket->sk : NULL;
+
+	if (!sk || sk->sk_protocol != IPPROTO_TCP ||
+	    (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+		return NULL;
+	return sk;
+}
+
+SEC("iter/task_file")
+int tcp_walk_files(struct bpf_iter__task_file *ctx)
+{
+	struct edge_state *shared = shared_state();
+	struct socket_state *state;
+	struct sock *sk;
+
+	if (!shared)
+		return 0;
+	if (!ctx->meta->seq_num) {
+		walk_begins(shared);
+		if (!(u16)++shared->walks)
+			shared->walks++; /* 0 is that of a socket which no walk has met */
+	}
+	sk = tcp_socket_of(ctx->file);
+	state = sk ? socket_state_of(sk) : NULL;
+	if (!state || state->walk == (u16)shared->walks)
+		return 0; /* several processes may hold one socket */
+	state->walk = shared->walks;
+	return walk_socket(sk, state, shared);
+}
+
 /*
  * Walks over descriptors: whoever holds a socket's owns it. Run at start (find_listeners, then find_sockets),
  * and the second again when accepted sockets wait for somebody to be seen reading them.
@@ -452,21 +498,15 @@ int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 static __always_inline int visit_file(struct bpf_iter__task_file *ctx, bool listeners)
 {
 	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
 	struct socket_state *state;
-	struct socket *socket;
 	struct sock *sk;
 	u32 netns, flags;
 	u8 now;
 
-	if (!file || !task)
+	if (!task)
 		return 0;
-	socket = bpf_sock_from_file(file);
-	if (!socket)
-		return 0;
-	sk = socket->sk;
-	if (!sk || sk->sk_protocol != IPPROTO_TCP ||
-	    (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+	sk = tcp_socket_of(ctx->file);
+	if (!sk)
 		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (state) {

@@ -168,7 +168,7 @@ struct socket_state {
 	u16 remote_port;
 	u8 role;
 	u8 tcp_state; /* the last transition that was handled: see tcp_state in tcp.bpf.c */
-	u8 pad[2];
+	u16 walk; /* the last one that came by, where a socket may be met twice */
 	/* what has been accounted so far */
 	u64 sent_bytes;
 	u64 received_bytes;
@@ -299,6 +299,8 @@ struct {
 struct edge_state {
 	u32 edges_made;
 	u32 owners_made;
+	u32 walks; /* of tcp_walk_files */
+	u32 pad;
 	u64 unconfirmed; /* accepted sockets that two walks have seen, and still nobody read them */
 	u64 walked_sockets;
 	u64 jiffies; /* a pair of readings from which userspace works out HZ */

@@ -8,6 +8,7 @@ import { hasMapType, kernelBtf, type TryResult, tryKprobe, tryProgram } from './
 /**
  * Something that an alternative needs:
  * - `fentry`, `lsm`, `kprobe`, `tp_btf`: programs of this kind load and attach
+ * - `iter:NAME` (`bpf_sk_storage_map`): an iterator of this kind loads
  * - `tracefs`: /sys/kernel/tracing is mounted, which plain tracepoints need
  * - `tracepoint:NAME`, `function:NAME`: exists; functions with type information only
  * - `helper:bpf_NAME`, `kfunc:NAME`, `map:NAME` (`ringbuf`), `attach:NAME` (`TCX_INGRESS`): the kernel knows it
@@ -19,6 +20,7 @@ export type Feature =
   | 'kprobe'
   | 'tp_btf'
   | 'tracefs'
+  | `iter:${string}`
   | `tracepoint:${string}`
   | `function:${string}`
   | `helper:bpf_${string}`
@@ -209,6 +211,8 @@ export class KernelFeatures {
         return this.#try('fentry', 'BPF_TRACE_FENTRY', 'bpf_fentry_test1');
       case 'tp_btf':
         return this.#try('tp_btf', 'BPF_TRACE_RAW_TP', 'sched_process_exit');
+      case 'iter':
+        return this.#try(`iter/${name}`, 'BPF_TRACE_ITER', name, { attach: false });
       case 'lsm':
         return this.#tryLsm();
       case 'kprobe':
@@ -262,7 +266,7 @@ export class KernelFeatures {
     label: string,
     attachName: string,
     target: string,
-    programName = 'BPF_PROG_TYPE_TRACING',
+    { programName = 'BPF_PROG_TYPE_TRACING', attach = true } = {},
   ): string | undefined {
     const type = this.#number('bpf_prog_type', programName);
     const attachType = this.#number('bpf_attach_type', attachName);
@@ -272,7 +276,7 @@ export class KernelFeatures {
       attachType,
       target,
       instructions: RETURN_ZERO,
-      attach: true,
+      attach,
     });
     if (result.stage === 'ok') return undefined;
     const verb = {
@@ -288,7 +292,7 @@ export class KernelFeatures {
     if (active !== undefined && !active.trim().split(',').includes('bpf')) {
       return 'bpf is not among the active security modules (boot parameter lsm=)';
     }
-    return this.#try('lsm', 'BPF_LSM_MAC', 'syslog', 'BPF_PROG_TYPE_LSM');
+    return this.#try('lsm', 'BPF_LSM_MAC', 'syslog', { programName: 'BPF_PROG_TYPE_LSM' });
   }
 
   #tryKprobe(): string | undefined {

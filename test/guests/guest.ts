@@ -127,7 +127,8 @@ function qemuArguments(options: Options, kernel: Kernel, folder: string): string
       : ['-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', 'max']),
     ...['-smp', options.cpus, '-m', options.memory, '-nodefaults', '-display', 'none', '-no-reboot'],
     ...['-kernel', kernel.image, '-initrd', join(folder, 'initramfs')],
-    ...['-append', 'console=ttyS0 panic=-1 mitigations=off'],
+    // A kernel that has tripped over itself is no place to go on testing: the guest ends there and then.
+    ...['-append', 'console=ttyS0 oops=panic panic=-1 mitigations=off'],
     ...[
       '-serial',
       `file:${join(folder, 'console')}`,
@@ -176,11 +177,19 @@ async function runGuest(options: Options): Promise<number> {
     const status = readIfThere(join(folder, 'status')).trim();
     if (/^\d+$/.test(status)) return Number(status);
     const reason = late ? `no answer within ${options.limitSeconds} s` : 'the guest ended without an answer';
-    const console = readIfThere(join(folder, 'console')).split('\n').slice(-25).join('\n');
-    throw new GuestError(`${reason}\n${complaints}${console}`);
+    throw new GuestError(`${reason}\n${complaints}${lastWords(readIfThere(join(folder, 'console')))}`);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** The end of the kernel's log; all of it from where the kernel reports a fault of its own. */
+function lastWords(console: string): string {
+  const lines = console.split('\n');
+  const fault = lines.findIndex((line) =>
+    /\] (BUG|Oops|WARNING|Kernel panic|general protection fault)\b/.test(line),
+  );
+  return lines.slice(fault < 0 ? -25 : fault, fault < 0 ? undefined : fault + 150).join('\n');
 }
 
 const readIfThere = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '');

@@ -72,8 +72,10 @@ function programs(provider: HttpConfig['provider']): Purpose[] {
       alternatives: [
         {
           program: 'http_walk',
+          needs: ['iter:bpf_sk_storage_map'],
           attach: (program, object) => program.attachIterator({ map: object.map('http_conns') }),
         },
+        { program: 'http_walk_files', attach: (program) => program.attachIterator() },
       ],
     },
   ];
@@ -179,7 +181,7 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
     labels: { detail: config.probes.http.detail ?? config.detail, zones: config.identity.zones },
     routes: () => book.size,
     drain,
-    walk: () => void loaded.links.get('http_walk')?.read(),
+    walk: () => void (loaded.links.get('http_walk') ?? loaded.links.get('http_walk_files'))?.read(),
   });
   const close = () => {
     control.close();

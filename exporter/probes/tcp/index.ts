@@ -39,8 +39,10 @@ const PROGRAMS: readonly Purpose[] = [
     alternatives: [
       {
         program: 'tcp_walk',
+        needs: ['iter:bpf_sk_storage_map'],
         attach: (program, object) => program.attachIterator({ map: object.map('sockets') }),
       },
+      { program: 'tcp_walk_files', attach: (program) => program.attachIterator() },
     ],
   },
   {
@@ -120,9 +122,10 @@ function setRanges(table: EdgeTable, identity: Identity): void {
   );
 }
 
-function iterator(loaded: LoadedProbe, program: string): BpfLink {
-  const link = loaded.links.get(program);
-  if (link === undefined) throw new Error(`${program} is not attached`);
+/** The link of whichever of the programs is in use. */
+function iterator(loaded: LoadedProbe, ...programs: string[]): BpfLink {
+  const link = programs.map((program) => loaded.links.get(program)).find((found) => found !== undefined);
+  if (link === undefined) throw new Error(`${programs.join(', ')}: not attached`);
   return link;
 }
 
@@ -162,13 +165,14 @@ function assemble(
 ): Omit<TcpProbe, 'ownerRodata'> {
   const { config, identity, store } = options;
   const directory = new EdgeDirectory(table, identity);
+  const walk = iterator(loaded, 'tcp_walk', 'tcp_walk_files');
   const unsubscribe = identity.onChange(({ ranges }) => ranges && setRanges(table, identity));
   const source = new TcpSource({
     table,
     directory,
     store,
     labels: { detail: config.detail, zones: config.identity.zones },
-    walk: () => void iterator(loaded, 'tcp_walk').read(),
+    walk: () => void walk.read(),
     find: () => void iterator(loaded, 'find_sockets').read(),
   });
   const close = () => {

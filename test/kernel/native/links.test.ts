@@ -266,39 +266,47 @@ describe('cgroups', () => {
 
 describe('iterators', () => {
   const path = compile('iterators');
-
-  test('over the elements of the map that it was attached with, more than once, in one buffer', () => {
-    using object = openObject(path);
+  const loaded = (program: string, pid = 0): BpfObject => {
+    const autoload = { knpt_elements: false, knpt_tasks: false, [program]: true };
+    const object = openObject(path, { autoload, rodata: { target_pid: pid } });
     object.load();
-    const map = object.map('walked');
-    const count = scaled(50_000);
-    const keys = Buffer.alloc(count * 4);
-    const values = Buffer.alloc(count * 8);
-    for (let i = 0; i < count; i++) {
-      keys.writeUInt32LE(i, i * 4);
-      values.writeBigUInt64LE(BigInt(i) * 3n, i * 8);
-    }
-    map.updateMany(keys, values, count);
-    using link = object.program('knpt_elements').attachIterator({ map });
-    expect(link.info()?.type).toBe('iter');
-    for (let pass = 0; pass < 2; pass++) {
-      const out = link.read();
-      expect(out.length).toBe(count * 16);
-      const seen = new Map<number, number>();
-      for (let at = 0; at < out.length; at += 16)
-        seen.set(out.readUInt32LE(at), Number(out.readBigUInt64LE(at + 8)));
-      expect(seen.size).toBe(count);
-      expect([...seen].every(([key, value]) => value === key * 3)).toBe(true);
-    }
-    expect(link.read({ maxBytes: count * 16 }).length).toBe(count * 16);
-    expect(() => link.read({ maxBytes: count * 16 - 1 })).toThrow('(EFBIG)');
-    expect(() => link.read({ maxBytes: 1000 })).toThrow(/reading the iterator failed: .*\(EFBIG\)/);
-    expect(() => object.program('knpt_elements').attachIterator()).toThrow(/as an iterator/);
-  });
+    return object;
+  };
+
+  testWith(
+    ['iter:bpf_map_elem'],
+    'over the elements of the map that it was attached with, more than once, in one buffer',
+    () => {
+      using object = loaded('knpt_elements');
+      const map = object.map('walked');
+      const count = scaled(50_000);
+      const keys = Buffer.alloc(count * 4);
+      const values = Buffer.alloc(count * 8);
+      for (let i = 0; i < count; i++) {
+        keys.writeUInt32LE(i, i * 4);
+        values.writeBigUInt64LE(BigInt(i) * 3n, i * 8);
+      }
+      map.updateMany(keys, values, count);
+      using link = object.program('knpt_elements').attachIterator({ map });
+      expect(link.info()?.type).toBe('iter');
+      for (let pass = 0; pass < 2; pass++) {
+        const out = link.read();
+        expect(out.length).toBe(count * 16);
+        const seen = new Map<number, number>();
+        for (let at = 0; at < out.length; at += 16)
+          seen.set(out.readUInt32LE(at), Number(out.readBigUInt64LE(at + 8)));
+        expect(seen.size).toBe(count);
+        expect([...seen].every(([key, value]) => value === key * 3)).toBe(true);
+      }
+      expect(link.read({ maxBytes: count * 16 }).length).toBe(count * 16);
+      expect(() => link.read({ maxBytes: count * 16 - 1 })).toThrow('(EFBIG)');
+      expect(() => link.read({ maxBytes: 1000 })).toThrow(/reading the iterator failed: .*\(EFBIG\)/);
+      expect(() => object.program('knpt_elements').attachIterator()).toThrow(/as an iterator/);
+    },
+  );
 
   test('over tasks, all and of one process', async () => {
-    using object = openObject(path, { rodata: { target_pid: process.pid } });
-    object.load();
+    using object = loaded('knpt_tasks', process.pid);
     using link = object.program('knpt_tasks').attachIterator();
     const mine = link.read();
     const threads = execFileSync('sh', ['-c', `ls /proc/${process.pid}/task | wc -l`], { encoding: 'utf8' });
@@ -307,8 +315,7 @@ describe('iterators', () => {
   });
 
   testWith(['kernel:6.1'], 'of one process by the attach option', () => {
-    using object = openObject(path, { rodata: { target_pid: 0 } });
-    object.load();
+    using object = loaded('knpt_tasks');
     using link = object.program('knpt_tasks').attachIterator({ pid: process.pid });
     const out = link.read();
     const pids = new Set(Array.from({ length: out.length / 4 }, (_, i) => out.readUInt32LE(i * 4)));
