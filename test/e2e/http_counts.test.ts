@@ -99,19 +99,28 @@ it('mixed methods, statuses and routes, and wrk, which stops in the middle', asy
   const wrkDone = await wrk(nginx.url('/wrk'), 1, 32);
   const { server, client } = requests(await settled());
   const log = await logged();
-  expect(server).toEqual(log);
-  // What wrk left behind nginx has answered and nobody has read; all else is the same.
-  const { 'GET 200 /wrk': byServer = 0, ...othersByServer } = server;
-  const { 'GET 200 /wrk': byClient = 0, ...others } = client;
-  const unread = Object.entries(others).filter(([row]) => row.endsWith(' /wrk'));
-  expect(Object.fromEntries(Object.entries(others).filter(([row]) => !row.endsWith(' /wrk')))).toEqual(
-    othersByServer,
-  );
-  expect(byServer).toBeGreaterThanOrEqual(wrkDone);
-  expect(byServer - wrkDone).toBeLessThanOrEqual(32);
-  expect(byClient).toBeGreaterThanOrEqual(wrkDone);
-  expect(byClient + unread.reduce((sum, [, count]) => sum + count, 0) - wrkDone).toBeLessThanOrEqual(32);
+  // Where wrk stopped, each of its connections may have had one request under way: one that nginx answered and nobody
+  // read, or one whose answer nginx could not write any more, though it logs the status that it would have had.
+  const [byServer, byClient, byLog] = [server, client, log].map(apart);
+  expect(byServer?.others).toEqual(byLog?.others);
+  expect(byClient?.others).toEqual(byLog?.others);
+  expect(byServer?.all).toBe(byLog?.all);
+  for (const { all = 0, answered = 0 } of [byServer ?? {}, byClient ?? {}]) {
+    expect(answered).toBeGreaterThanOrEqual(wrkDone);
+    expect(all - wrkDone).toBeLessThanOrEqual(32);
+  }
 });
+
+/** wrk's requests, and all others by their row. */
+function apart(table: Record<string, number>) {
+  const isWrk = ([row]: [string, number]) => row.endsWith(' /wrk');
+  const rows = Object.entries(table);
+  return {
+    others: Object.fromEntries(rows.filter((row) => !isWrk(row))),
+    all: rows.filter(isWrk).reduce((sum, [, count]) => sum + count, 0),
+    answered: table['GET 200 /wrk'] ?? 0,
+  };
+}
 
 it('in the steady state no message goes from the kernel to the agent', async () => {
   await h2load(nginx.url('/items/7'), 1000, 4);
