@@ -147,6 +147,30 @@ static __always_inline int on_established_server(struct sock *sk, struct socket_
 	return 0;
 }
 
+/*
+ * A connection ends of which no program saw that it was established. It is counted like any other; what only
+ * that moment tells (how long the handshake took, who the other end is) is not known.
+ */
+static __always_inline int on_established_late(struct sock *sk, struct socket_state *state)
+{
+	count_lost(LOST_ESTABLISHED);
+	if (state->self != (u64)sk)
+		on_established_server(sk, state);
+	state->pair = 0;
+	state->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport)); /* skc_num is gone by now */
+	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	state->tcp_state = TCP_CLOSE;
+	__sync_fetch_and_or(&state->flags, SOCKET_ESTABLISHED);
+	return 0;
+}
+
+/* Did a socket in this state have a connection? */
+static __always_inline bool was_established(int before)
+{
+	return before != TCP_CLOSE && before != TCP_LISTEN && before != TCP_SYN_SENT && before != TCP_SYN_RECV &&
+	       before != TCP_NEW_SYN_RECV;
+}
+
 static __always_inline enum connect_failure failure_of(struct sock *sk)
 {
 	switch (sk->sk_err) {
@@ -254,6 +278,9 @@ static __always_inline int on_transition(struct sock *sk, int before, int after,
 			return on_established_server(sk, state);
 		return before == TCP_SYN_SENT || before == TCP_SYN_RECV ? on_established_client(sk, state) : 0;
 	}
+	if (after == TCP_CLOSE && was_established(before) &&
+	    (state->self != (u64)sk || !(state->flags & SOCKET_ESTABLISHED)))
+		on_established_late(sk, state);
 	if (state->self != (u64)sk)
 		return 0; /* a child that never was established: nothing of its listener's is its own */
 	confirm_current(sk, state);

@@ -32,25 +32,43 @@ static __noinline int observe(struct latency_histogram *histogram, u64 us)
  * Each takes the difference between what the socket says now and what was accounted before. The close of a
  * socket takes the last one, by swapping. A walk may be at work on the same socket at that moment, on another
  * processor or interrupted in the middle; and once a socket is closed its memory may be another socket's, for
- * TCP's are reused without waiting for readers. So a walk first reads all that it wants, then makes sure that
- * the socket was not closed until then, and then replaces each value only if nobody else has.
+ * TCP's are reused without waiting for readers. So a walk first reads all that it wants, what was accounted
+ * before included, then makes sure that the socket was not closed until then, and then replaces each value only
+ * if nobody else has. The close leaves a mark that no value has, so that a walk which comes late never succeeds.
  *
  * Differences are taken modulo 2^64: a value that was read a moment too high (a FIN counted before its flag)
  * is put right by the next one.
  */
-#define TAKE(state, field, now, target, final)                                                                 \
+#define ACCOUNTED(field) ((typeof(field))~0ULL) /* the mark */
+
+#define TAKE(state, before, now, field, target, final)                                                         \
 	({                                                                                                     \
-		typeof((state)->field) now_ = (now), before_ = (state)->field, found_;                         \
-		if (final)                                                                                     \
-			before_ = found_ = __sync_lock_test_and_set(&(state)->field, now_);                    \
-		else                                                                                           \
+		typeof((state)->field) found_, before_ = (before).field, now_ = (now).field;                   \
+		bool ours_;                                                                                    \
+		if (final) {                                                                                   \
+			before_ = __sync_lock_test_and_set(&(state)->field, ACCOUNTED(now_));                  \
+			ours_ = before_ != ACCOUNTED(now_);                                                    \
+		} else {                                                                                       \
 			found_ = now_ == before_ ?                                                             \
 					 before_ :                                                             \
 					 __sync_val_compare_and_swap(&(state)->field, before_, now_);          \
-		if (found_ == before_ && now_ != before_)                                                      \
+			ours_ = found_ == before_ && before_ != ACCOUNTED(now_);                               \
+		}                                                                                              \
+		ours_ = ours_ && now_ != before_;                                                              \
+		if (ours_)                                                                                     \
 			ATOMIC_ADD(target, now_ - before_);                                                    \
-		found_ == before_ && now_ != before_;                                                          \
+		ours_;                                                                                         \
 	})
+
+/* The values of one account. */
+struct connection_account {
+	u64 sent_bytes;
+	u64 received_bytes;
+	u32 retransmitted_segments;
+	u32 out_of_order_segments;
+	u32 receiver_limited;
+	u32 sndbuf_limited;
+};
 
 static __always_inline u32 chronograph(struct tcp_sock *tcp, u32 now, u32 which)
 {
@@ -74,31 +92,42 @@ static __always_inline bool closed(struct socket_state *state)
 	return __sync_fetch_and_or(&state->flags, 0) & SOCKET_CLOSED; /* with a full barrier */
 }
 
+static __always_inline void accounted_before(struct socket_state *state, struct connection_account *before)
+{
+	before->sent_bytes = READ_ONCE(state->sent_bytes);
+	before->received_bytes = READ_ONCE(state->received_bytes);
+	before->retransmitted_segments = READ_ONCE(state->retransmitted_segments);
+	before->out_of_order_segments = READ_ONCE(state->out_of_order_segments);
+	before->receiver_limited = READ_ONCE(state->receiver_limited);
+	before->sndbuf_limited = READ_ONCE(state->sndbuf_limited);
+}
+
 static __noinline int account_connection(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	u32 now, retransmitted, out_of_order, receiver_limited, sndbuf_limited, srtt_us, pending;
-	u64 sent, received;
+	struct connection_account before, now;
+	u32 jiffies, srtt_us, pending;
 	bool moved;
 
 	if (!tcp)
 		return 0;
-	now = (u32)bpf_jiffies64();
-	sent = tcp->bytes_sent - tcp->bytes_retrans;
-	received = received_payload(sk, tcp);
-	retransmitted = tcp->total_retrans;
-	out_of_order = tcp->rcv_ooopack;
-	receiver_limited = chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED);
-	sndbuf_limited = chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED);
+	accounted_before(state, &before);
+	jiffies = (u32)bpf_jiffies64();
+	now.sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
+	now.received_bytes = received_payload(sk, tcp);
+	now.retransmitted_segments = tcp->total_retrans;
+	now.out_of_order_segments = tcp->rcv_ooopack;
+	now.receiver_limited = chronograph(tcp, jiffies, SOL_TCP_CHRONO_RWND_LIMITED);
+	now.sndbuf_limited = chronograph(tcp, jiffies, SOL_TCP_CHRONO_SNDBUF_LIMITED);
 	srtt_us = tcp->srtt_us >> 3;
 	if (!final && closed(state))
 		return 0;
-	moved = TAKE(state, sent_bytes, sent, edge->tcp.sent_bytes, final);
-	moved |= TAKE(state, received_bytes, received, edge->tcp.received_bytes, final);
-	TAKE(state, retransmitted_segments, retransmitted, edge->tcp.retransmitted_segments, final);
-	TAKE(state, out_of_order_segments, out_of_order, edge->tcp.out_of_order_segments, final);
-	TAKE(state, receiver_limited, receiver_limited, edge->tcp.receiver_limited_jiffies, final);
-	TAKE(state, sndbuf_limited, sndbuf_limited, edge->tcp.sndbuf_limited_jiffies, final);
+	moved = TAKE(state, before, now, sent_bytes, edge->tcp.sent_bytes, final);
+	moved |= TAKE(state, before, now, received_bytes, edge->tcp.received_bytes, final);
+	TAKE(state, before, now, retransmitted_segments, edge->tcp.retransmitted_segments, final);
+	TAKE(state, before, now, out_of_order_segments, edge->tcp.out_of_order_segments, final);
+	TAKE(state, before, now, receiver_limited, edge->tcp.receiver_limited_jiffies, final);
+	TAKE(state, before, now, sndbuf_limited, edge->tcp.sndbuf_limited_jiffies, final);
 	pending = state->resets_sent ? __sync_lock_test_and_set(&state->resets_sent, 0) : 0;
 	if (pending)
 		ATOMIC_ADD(edge->tcp.resets_sent, pending);
@@ -115,14 +144,24 @@ static __noinline int account_connection(struct sock *sk, struct socket_state *s
 
 static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
 {
-	u32 drops = sk->sk_drops.counter;
-	s32 backlog = final ? 0 : sk->sk_ack_backlog, limit = final ? 0 : sk->sk_max_ack_backlog;
+	struct {
+		u32 listen_drops;
+		s32 listen_backlog, listen_limit;
+	} before, now = {};
 
-	if (!final && closed(state))
-		return 0;
-	TAKE(state, listen_drops, drops, edge->tcp.listen_drops, final);
-	TAKE(state, listen_backlog, backlog, edge->tcp.listen_backlog, final);
-	TAKE(state, listen_limit, limit, edge->tcp.listen_limit, final);
+	before.listen_drops = READ_ONCE(state->listen_drops);
+	before.listen_backlog = READ_ONCE(state->listen_backlog);
+	before.listen_limit = READ_ONCE(state->listen_limit);
+	now.listen_drops = sk->sk_drops.counter;
+	if (!final) {
+		now.listen_backlog = sk->sk_ack_backlog;
+		now.listen_limit = sk->sk_max_ack_backlog;
+		if (closed(state))
+			return 0;
+	}
+	TAKE(state, before, now, listen_drops, edge->tcp.listen_drops, final);
+	TAKE(state, before, now, listen_backlog, edge->tcp.listen_backlog, final);
+	TAKE(state, before, now, listen_limit, edge->tcp.listen_limit, final);
 	return 0;
 }
 

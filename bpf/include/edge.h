@@ -10,6 +10,7 @@
 #include "kernel_types.h"
 #include <bpf/bpf_helpers.h>
 
+#define READ_ONCE(value) (*(const volatile typeof(value) *)&(value))
 #define ATOMIC_ADD(target, amount) __sync_fetch_and_add(&(target), (amount))
 
 /* Who measured: the side of the connection that this host holds. */
@@ -193,6 +194,7 @@ enum lost_stage {
 	LOST_SOCKET_STORAGE,	/* sockets without room for their state: not counted at all */
 	LOST_SOCKET_UNSEEN,	/* sockets that closed without our ever having seen them */
 	LOST_EDGE_GONE,		/* an account whose edge had been removed and could not be made anew */
+	LOST_ESTABLISHED,	/* connections seen only at their end: counted, but without their handshake's time */
 	LOST_STAGES,
 };
 

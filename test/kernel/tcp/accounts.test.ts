@@ -90,30 +90,23 @@ describe('short connections, opened and closed as fast as the machine can', () =
     try {
       const names = { client: 'knp-sc-walk', server: 'knp-ss-walk', port: 21004 };
       const server = await startPeer(['serve', names.server, '127.0.0.1', names.port, 4]);
-      const finished = runClient([
-        names.client,
-        '127.0.0.1',
-        names.port,
-        scaled(20_000, 200),
-        3000,
-        7000,
-        'client',
-        4,
-      ]);
-      let walks = 0;
-      let over = false;
-      void finished.then(() => {
-        over = true;
-      });
-      while (!over) {
-        probe.collect(1); // any more, and a slow machine's edges would seem idle for minutes
-        walks++;
-        await new Promise((resolve) => setImmediate(resolve));
+      const load = [names.client, '127.0.0.1', names.port, scaled(20_000, 200), 3000, 7000, 'client', 4];
+      const client = { connections: 0, sent: 0, received: 0 };
+      // On a machine that is busy with other things one round may see few walks.
+      for (let walks = 0; walks <= 10; ) {
+        let over = false;
+        const finished = runClient(load).finally(() => {
+          over = true;
+        });
+        for (; !over; walks++) {
+          probe.collect(1); // any more, and a slow machine's edges would seem idle for minutes
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        const done = await finished;
+        for (const what of ['connections', 'sent', 'received'] as const) client[what] += done[what];
       }
-      const client = await finished;
       await server.end();
       probe.collect();
-      expect(walks).toBeGreaterThan(10);
       expectExact(probe, names, client);
       expect(probe.lost()).toEqual(NOTHING_LOST);
     } finally {

@@ -10,6 +10,7 @@ import { BpfLoader } from '../../../exporter/kernel/loader.ts';
 import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
 import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
 import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
+import { patience } from '../../guests/scale.ts';
 
 export { scaled } from '../../guests/scale.ts';
 
@@ -93,9 +94,27 @@ export async function startPeer(args: readonly (string | number)[], netns?: stri
       child.stdin.end();
       const done = last === undefined ? undefined : JSON.parse(await last);
       await ended;
+      await drained(Number(args[3]), netns);
       return done;
     },
   };
+}
+
+/** How long the kernel may take to end connections whose processes are gone. */
+const DRAIN_MILLIS = 5000;
+
+/** Waits for the last acknowledgements: until then a connection that its processes have closed is nobody's, yet open. */
+async function drained(port: number, netns?: string): Promise<void> {
+  const deadline = Date.now() + patience(DRAIN_MILLIS);
+  const filter = ['state', 'connected', 'exclude', 'time-wait', `( sport = :${port} or dport = :${port} )`];
+  while (inNamespace(netns, 'ss', '-tanH', ...filter).trim() !== '' && Date.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+function inNamespace(netns: string | undefined, command: string, ...args: string[]): string {
+  const [file, ...rest] =
+    netns === undefined ? [command, ...args] : ['ip', 'netns', 'exec', netns, command, ...args];
+  return execFileSync(file as string, rest, { encoding: 'utf8' });
 }
 
 /** Runs a client to its end. */
@@ -182,16 +201,12 @@ export const NOTHING_LOST = {
   pair_table_full: 0,
   socket_storage: 0,
   edge_gone: 0,
+  established: 0,
 };
 
 /** `tcp_info` of sockets as `ss` prints it, by field name. */
 export function ss(filter: string, netns?: string): Record<string, number>[] {
-  const args = ['-tinH', ...filter.split(' ')];
-  const text =
-    netns === undefined
-      ? execFileSync('ss', args, { encoding: 'utf8' })
-      : execFileSync('ip', ['netns', 'exec', netns, 'ss', ...args], { encoding: 'utf8' });
-  return text
+  return inNamespace(netns, 'ss', '-tinH', ...filter.split(' '))
     .split('\n')
     .filter((line) => line.includes('bytes_') || line.includes('cwnd:'))
     .map((line) =>
@@ -206,11 +221,7 @@ export function ss(filter: string, netns?: string): Record<string, number>[] {
 
 /** The kernel's own counters (`nstat`), absolute. */
 export function nstat(names: readonly string[], netns?: string): Record<string, number> {
-  const args = ['-asz', ...names];
-  const text =
-    netns === undefined
-      ? execFileSync('nstat', args, { encoding: 'utf8' })
-      : execFileSync('ip', ['netns', 'exec', netns, 'nstat', ...args], { encoding: 'utf8' });
+  const text = inNamespace(netns, 'nstat', '-asz', ...names);
   return Object.fromEntries(
     [...text.matchAll(/^(\w+)\s+(\d+)/gm)].map(([, name, value]) => [name as string, Number(value)]),
   );

@@ -1,0 +1,82 @@
+// The kernel may leave a program out where it is running already (docs/design.md, nested events). Connections whose
+// beginning nobody saw must count all the same, and say so: here the programs are detached at that moment.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import type { BpfLink } from '../../../exporter/kernel/native.ts';
+import { buildPeer, endPeers, type Peer, Probe, sh, ss, startPeer, TwoHosts } from './harness.ts';
+
+let hosts: TwoHosts;
+beforeAll(() => {
+  buildPeer();
+  hosts = new TwoHosts(36);
+});
+afterEach(endPeers);
+afterAll(() => hosts.remove());
+
+/** Takes the programs that see a connection begin and end away; what it answers puts them back. */
+function detachState(probe: Probe): () => BpfLink[] {
+  const { loaded } = probe.tcp;
+  const names = [...loaded.links.keys()].filter((name) => name.startsWith('tcp_state'));
+  expect(names.length).toBeGreaterThan(1);
+  for (const name of names) loaded.links.get(name)?.close();
+  return () => names.map((name) => loaded.program(name).attach());
+}
+
+const pair = (reporter: string) => ({ reporter, server_workload: 'knp-missed-s' });
+
+async function exchangeTwice(hold: Peer): Promise<void> {
+  await hold.exchange();
+  await hold.end();
+}
+
+test('a server’s connections, seen only when they end', async () => {
+  const probe = new Probe();
+  try {
+    const server = await startPeer(['serve', 'knp-missed-s', '127.0.0.1', 21901, 4]);
+    const attach = detachState(probe);
+    const hold = await startPeer(['hold', 'knp-missed-c', '127.0.0.1', 21901, 3, 1000, 700]);
+    const links = attach();
+    await exchangeTwice(hold);
+    const served = await server.end();
+    probe.collect();
+    expect(served.connections).toBe(3);
+    expect(probe.sum('knp.tcp.connections_opened', { ...pair('server'), server_port: 21901 })).toBe(3);
+    expect(probe.sum('knp.tcp.received_bytes', { ...pair('server'), server_port: 21901 })).toBe(
+      served.received,
+    );
+    expect(probe.sum('knp.tcp.sent_bytes', { ...pair('server'), server_port: 21901 })).toBe(served.sent);
+    expect(probe.sum('knp.tcp.connections', pair('server'))).toBe(0);
+    expect(probe.lost().established).toBe(3);
+    for (const link of links) link.close();
+  } finally {
+    probe.close();
+  }
+});
+
+test('a client’s connection is no failed one', async () => {
+  const probe = new Probe();
+  try {
+    const server = await startPeer(['serve', 'knp-missed-s', hosts.addressB, 21902, 1], hosts.b);
+    // The first SYN goes to nobody, so that there is time between it and the connection.
+    sh(`ip -n ${hosts.a} neigh replace ${hosts.addressB} lladdr 02:00:00:00:00:99 dev knpv36a`);
+    const starting = startPeer(['hold', 'knp-missed-c', hosts.addressB, 21902, 1, 1000, 700], hosts.a);
+    const connecting = () => ss('state syn-sent dport = :21902', hosts.a).length;
+    while (connecting() === 0) await sleep(5);
+    const attach = detachState(probe);
+    sh(`ip -n ${hosts.a} neigh del ${hosts.addressB} dev knpv36a`);
+    const hold = await starting;
+    const links = attach();
+    await exchangeTwice(hold);
+    const served = await server.end();
+    probe.collect();
+    const labels = { reporter: 'client', client_workload: 'knp-missed-c', server_port: 21902 };
+    expect(probe.sum('knp.tcp.connect_failures', labels)).toBe(0);
+    expect(probe.sum('knp.tcp.connections_opened', labels)).toBe(1);
+    expect(probe.sum('knp.tcp.sent_bytes', labels)).toBe(served.received);
+    expect(probe.sum('knp.tcp.received_bytes', labels)).toBe(served.sent);
+    expect(probe.lost().established).toBe(2); // both ends
+    for (const link of links) link.close();
+  } finally {
+    probe.close();
+  }
+});
