@@ -52,7 +52,7 @@ export class Collector {
     store,
     sources = [],
     log = SILENT,
-    sourceTimeoutMillis = 5000,
+    sourceTimeoutMillis = 8000, // Prometheus gives up after 10 s unless told otherwise
     now = Date.now,
   }: CollectorOptions) {
     this.store = store;
