@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 #include "edge.h"
 #include "owner.h"
+#include "preemption.h"
 #include "socket.h"
 #include "sockio.h"
 #include "http_records.h"
@@ -19,7 +20,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* What was found out about a socket that is not (yet) followed. */
 struct http_verdict {
 	u32 left_alone; /* not HTTP */
-	u32 looks;
+	u16 looks;
+	u16 not_shown; /* bytes passed that no hook showed */
 	u64 answered_ns; /* when something like an answer passed before it could be followed */
 };
 
@@ -46,7 +48,8 @@ struct {
  * else is in it. */
 struct http_task {
 	u64 entry_ns;	   /* when the sending call began */
-	u64 buffer;	   /* what fentry noted at the entry: a user address, or a kernel's array of iovecs */
+	u64 noted;	   /* the socket whose call was noted at its entry, by fentry or kprobe; 0: none */
+	u64 buffer;	   /* what was noted: a user address, or a kernel's array of iovecs */
 	u64 length;	   /* bytes, or iovecs */
 	u64 offset;	   /* in the first iovec */
 	u32 shape;	   /* enum sockio_shape */
@@ -169,15 +172,16 @@ static __noinline struct http_conn *http_look(struct sock *sk, struct socket_sta
 	u32 iov_left = call->iov_left;
 	bool older = http_is_older(state), begins;
 
+	verdict = bpf_sk_storage_get(&http_verdicts, sk, 0, 0);
+	if (verdict && verdict->not_shown)
+		older = true;
 	begins = http_begins(task);
 	call->base = base;
 	call->left = left;
 	call->iov = iov;
 	call->iov_left = iov_left;
-	if (begins && (!older || call->direction == HTTP_REQUESTS)) {
-		verdict = older ? bpf_sk_storage_get(&http_verdicts, sk, 0, 0) : NULL;
-		return http_follow(sk, state, verdict ? verdict->answered_ns : 0, older);
-	}
+	if (begins && (!older || call->direction == HTTP_REQUESTS))
+		return http_follow(sk, state, older && verdict ? verdict->answered_ns : 0, older);
 	verdict = bpf_sk_storage_get(&http_verdicts, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!verdict) {
 		http_count(HTTP_LOST_STORAGE, 1);
@@ -188,6 +192,22 @@ static __noinline struct http_conn *http_look(struct sock *sk, struct socket_sta
 	if (!older || ++verdict->looks >= HTTP_LOOKS) {
 		verdict->left_alone = 1;
 		http_count(HTTP_NOT_HTTP, 1);
+	}
+	return NULL;
+}
+
+/* Bytes of a socket that is not followed were not shown: nobody knows whether they are HTTP. Counts once; the
+ * connection is joined at a request that is. */
+static __noinline struct http_conn *http_not_shown(struct sock *sk)
+{
+	struct http_verdict *verdict =
+		bpf_sk_storage_get(&http_verdicts, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!verdict) {
+		http_count(HTTP_LOST_STORAGE, 1);
+	} else if (!verdict->not_shown) {
+		verdict->not_shown = 1;
+		http_count(HTTP_LOST_NOT_SHOWN, 1);
 	}
 	return NULL;
 }
@@ -245,8 +265,9 @@ static __always_inline int http_on_data(struct sock *sk, struct tcp_sock *tcp, s
 	if (!seen) {
 		http_unseen(conn, call, call->total);
 		call->total = 0;
+		call->window.position = call->window.length; /* the rest of its line did not come */
 	}
-	for (u32 i = 0; i < SOCKIO_PUMPS; i++)
+	for (u32 i = 0; seen && i < SOCKIO_PUMPS; i++)
 		if (!http_pump(conn, call))
 			break;
 	http_end_call(conn, call);
@@ -307,8 +328,8 @@ static __always_inline bool http_may_read_on(struct sock *sk, struct tcp_sock *t
 }
 
 /*
- * The end of a connection. Two programs, since the kernel runs none inside itself (see tcp_state); to end twice
- * does no harm.
+ * The end of a connection. Several programs, since the kernel runs none inside itself, for the reasons and in the
+ * numbers that tcp.bpf.c gives; to end twice does no harm.
  */
 static __always_inline int http_on_close(struct sock *sk, int before, int after)
 {
@@ -345,17 +366,22 @@ static __always_inline int http_on_close(struct sock *sk, int before, int after)
 	return 0;
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(http_state, struct sock *sk, int before, int after)
-{
-	return http_on_close(sk, before, after);
-}
+#define HTTP_STATE_PROGRAM(name)                                                                               \
+	SEC("tp_btf/inet_sock_set_state")                                                                      \
+	int BPF_PROG(name, struct sock *sk, int before, int after)                                             \
+	{                                                                                                      \
+		if (sockio_guard)                                                                              \
+			forbid_preemption();                                                                   \
+		http_on_close(sk, before, after);                                                              \
+		if (sockio_guard)                                                                              \
+			allow_preemption();                                                                    \
+		return 0;                                                                                      \
+	}
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(http_state_nested, struct sock *sk, int before, int after)
-{
-	return http_on_close(sk, before, after);
-}
+HTTP_STATE_PROGRAM(http_state)
+HTTP_STATE_PROGRAM(http_state_nested)
+HTTP_STATE_PROGRAM(http_state_nested2)
+HTTP_STATE_PROGRAM(http_state_nested3)
 
 /*
  * The walk over connections, at collection: how many requests are in flight, and which wait for too long.

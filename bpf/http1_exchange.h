@@ -29,6 +29,7 @@ enum http_error {
 enum http_counter {
 	HTTP_LOST_MALFORMED,	/* requests whose connection could not be followed any further */
 	HTTP_LOST_UNSEEN,	/* the same, because bytes passed that no hook showed */
+	HTTP_LOST_NOT_SHOWN,	/* connections whose bytes no hook showed before it was known whether they are HTTP */
 	HTTP_LOST_UNREADABLE,	/* the same, because memory could not be read (paged out, unmapped) */
 	HTTP_LOST_DISORDER,	/* the same, because two threads' calls were seen in the wrong order */
 	HTTP_LOST_BUDGET,	/* the same, because one call carried too much */

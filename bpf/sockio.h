@@ -5,8 +5,12 @@
  *
  *   sock_*_length  the tracepoints sock_send_length and sock_recv_length (Linux 6.3) give socket and length, the
  *		    registers of the system call say where the buffers are, sys_enter notes when a send began
- *   fentry	    entry and exit of tcp_sendmsg and tcp_recvmsg, with the kernel's own iterator over the buffers
- *   kprobe	    the same by kprobe and kretprobe
+ *   fentry	    the entry of tcp_sendmsg and tcp_recvmsg shows the kernel's own iterator over the buffers; the
+ *		    tracepoints, or before 6.3 the exit of these functions (fexit), say how it ended
+ *   kprobe	    the same by kprobes; they have no way to a socket's storage, so the tracepoints must be there
+ *
+ * What a task does for itself is seen by each. What io_uring does for it, in a worker or on the way out of some other
+ * system call, has no buffers in any registers: there the first cannot see, and must not look.
  *
  * The includer defines `sockio_on_data`; the providers' programs are in sockio_programs.h. A protocol is handed
  * `struct http_call` (http1_conn.h): the pieces, the direction, when the call began and ended.
@@ -21,6 +25,9 @@
 typedef unsigned long size_t;
 
 #define EAGAIN 11
+#define ENOSYS 38
+
+#define PF_IO_WORKER 0x00000010 /* serves io_uring, in the memory of the process that uses it */
 
 #define MSG_OOB 0x1
 #define MSG_PEEK 0x2
@@ -31,7 +38,7 @@ typedef unsigned long size_t;
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
 struct pt_regs___sockio_x86 {
-	unsigned long di, si, dx, r10, orig_ax, cs;
+	unsigned long di, si, dx, ax, orig_ax, cs;
 };
 struct pt_regs___sockio_arm64 {
 	u64 regs[31];
@@ -46,6 +53,9 @@ struct tcp_sock___sockio {
 	u32 copied_seq;
 	u32 write_seq;
 	u32 rcv_nxt;
+};
+struct task_struct___sockio {
+	void *io_uring;
 };
 struct iovec;
 struct iov_iter {
@@ -165,18 +175,28 @@ struct sockio_syscall {
 	u64 length;
 };
 
-static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct sockio_syscall *call)
+/*
+ * io_uring's work is also done when any other system call is over, on the way back to the process; the registers
+ * still show that call. x86 holds -ENOSYS where the result goes until there is one. arm64 holds the first argument
+ * there, which a result may equal: a task that uses io_uring is not looked at.
+ */
+static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct task_struct *task,
+						struct sockio_syscall *call)
 {
 	if (sockio_is_x86()) {
 		struct pt_regs___sockio_x86 *x86 = (void *)regs;
 
-		call->number = x86->cs == 0x23 /* __USER32_CS */ ? -1 : (long)x86->orig_ax;
+		call->number = x86->cs == 0x23 /* __USER32_CS */ || x86->ax != (unsigned long)-ENOSYS
+				       ? -1
+				       : (long)x86->orig_ax;
 		call->buffer = x86->si;
 		call->length = x86->dx;
 	} else {
 		struct pt_regs___sockio_arm64 *arm64 = (void *)regs;
+		struct task_struct___sockio *fields = (void *)task;
+		bool rings = bpf_core_field_exists(fields->io_uring) && fields->io_uring;
 
-		call->number = arm64->pstate & 0x10 /* PSR_MODE32_BIT */ ? -1 : arm64->syscallno;
+		call->number = rings || (arm64->pstate & 0x10 /* PSR_MODE32_BIT */) ? -1 : arm64->syscallno;
 		call->buffer = arm64->regs[1];
 		call->length = arm64->regs[2];
 	}

@@ -17,9 +17,9 @@ static __always_inline bool sockio_locate(struct http_task *task, struct task_st
 	struct sockio_message message;
 	u32 shape;
 
-	if (!regs || (current->flags & PF_KTHREAD))
-		return false;
-	sockio_read_syscall(regs, &entry);
+	if (!regs || (current->flags & (PF_KTHREAD | PF_IO_WORKER)))
+		return false; /* a worker's registers are left over from whoever made it */
+	sockio_read_syscall(regs, current, &entry);
 	shape = sockio_shape(entry.number);
 	if (!!(shape & SHAPE_SENDS) != sends)
 		return false;
@@ -51,11 +51,11 @@ static __always_inline bool sockio_locate(struct http_task *task, struct task_st
 /* Where a provider finds the buffers. */
 enum sockio_provider {
 	FROM_SYSCALL, /* by the registers of the system call */
-	FROM_ENTRY,   /* by what was noted at the entry of the function */
+	FROM_NOTE,    /* by what was noted at the entry of the function */
 	FROM_NOWHERE, /* pages of the kernel's own */
 };
 
-static __always_inline bool sockio_find_buffers(struct http_task *task, struct task_struct *current,
+static __always_inline bool sockio_find_buffers(struct http_task *task, struct sock *sk, struct task_struct *current,
 						enum sockio_provider provider, bool sends)
 {
 	struct http_call *call = &task->call;
@@ -65,6 +65,9 @@ static __always_inline bool sockio_find_buffers(struct http_task *task, struct t
 		return false;
 	if (provider == FROM_SYSCALL)
 		return sockio_locate(task, current, sends);
+	if (task->noted != (u64)sk)
+		return false; /* the program at the entry did not run: it was busy */
+	task->noted = 0;
 	call->iov_left = 0;
 	call->left = 0;
 	call->skip = task->offset;
@@ -80,6 +83,19 @@ static __always_inline bool sockio_find_buffers(struct http_task *task, struct t
 		return true;
 	}
 	return false;
+}
+
+/* The call moved nothing that counts: what was noted of it must not serve another. */
+static __always_inline int sockio_forget(enum sockio_provider provider)
+{
+	struct http_task *task;
+
+	if (provider != FROM_NOTE)
+		return 0;
+	task = bpf_task_storage_get(&http_tasks, bpf_get_current_task_btf(), 0, 0);
+	if (task)
+		task->noted = 0;
+	return 0;
 }
 
 /* Does anybody care for this socket's bytes? Its connection, or NULL where it has to be looked at first. */
@@ -106,8 +122,11 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	bool seen;
 	u8 role;
 
-	if (length == -EAGAIN || !sk || !http_is_tcp(sk) || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)) ||
-	    !sockio_wanted(sk, &conn))
+	if (!sk || !http_is_tcp(sk))
+		return 0;
+	if (length == -EAGAIN || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))
+		return sockio_forget(provider);
+	if (!sockio_wanted(sk, &conn))
 		return 0;
 	if (length <= 0)
 		return conn && !sends ? http_on_read_end(sk, conn, length) : 0;
@@ -126,14 +145,14 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 		http_count(HTTP_LOST_STORAGE, 1);
 		return 0;
 	}
-	seen = sockio_find_buffers(task, current, provider, sends) && !(flags & MSG_TRUNC);
+	seen = sockio_find_buffers(task, sk, current, provider, sends) && !(flags & MSG_TRUNC);
 	task->call.direction = direction_of(role, sends);
-	task->call.blocks = !sends && !(flags & MSG_DONTWAIT);
+	task->call.blocks = !sends && !(flags & MSG_DONTWAIT) && !(current->flags & PF_IO_WORKER);
 	task->call.total = length;
 	task->call.end.now_ns = bpf_ktime_get_ns();
 	task->call.begin_ns = sends && seen && task->entry_ns ? task->entry_ns : task->call.end.now_ns;
 	if (!conn) {
-		conn = seen ? http_look(sk, state, task) : NULL;
+		conn = seen ? http_look(sk, state, task) : http_not_shown(sk);
 		if (!conn)
 			return 0;
 		task->call.total = length;
@@ -141,16 +160,30 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	return http_on_data(sk, tcp, conn, task, sends, seen);
 }
 
+/* Preemption is forbidden where it is possible and allowed: see preemption.h. Set once, before loading. */
+const volatile u32 sockio_guard = 0;
+
+static __always_inline int sockio_deliver_whole(struct sock *sk, int length, int flags, bool sends,
+						enum sockio_provider provider)
+{
+	if (sockio_guard)
+		forbid_preemption();
+	sockio_deliver(sk, length, flags, sends, provider);
+	if (sockio_guard)
+		allow_preemption();
+	return 0;
+}
+
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(sockio_sent, struct sock *sk, int length, int flags)
 {
-	return sockio_deliver(sk, length, 0, true, FROM_SYSCALL);
+	return sockio_deliver_whole(sk, length, 0, true, FROM_SYSCALL);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sockio_received, struct sock *sk, int length, int flags)
 {
-	return sockio_deliver(sk, length, flags, false, FROM_SYSCALL);
+	return sockio_deliver_whole(sk, length, flags, false, FROM_SYSCALL);
 }
 
 /* When a send begins. Most system calls are none, and a thread that never used a network has no storage. */
@@ -172,64 +205,131 @@ int BPF_PROG(sockio_sys_enter, struct pt_regs *regs, long number)
 }
 
 /*
- * fentry, fexit.
+ * What the kernel's functions are called with. `typed`: the verifier knows what the pointers point to.
  */
 
-static __always_inline int sockio_note_entry(struct sock *sk, struct msghdr *msg)
+#define SOCKIO_GET(typed, pointer, field) ((typed) ? (pointer)->field : BPF_CORE_READ(pointer, field))
+
+static __always_inline void sockio_note(struct http_task *task, struct sock *sk, struct msghdr *msg, bool typed)
 {
 	struct iov_iter *iter = &msg->msg_iter;
-	struct http_task *task;
-	struct http_conn *conn;
+	u8 type = SOCKIO_GET(typed, iter, iter_type);
 
-	if (!sk || !http_is_tcp(sk) || !sockio_wanted(sk, &conn))
-		return 0;
-	task = bpf_task_storage_get(&http_tasks, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!task) {
-		http_count(HTTP_LOST_STORAGE, 1);
-		return 0;
-	}
+	task->noted = (u64)sk;
 	task->entry_ns = bpf_ktime_get_ns();
-	task->offset = iter->iov_offset;
-	task->shape = SHAPE_NONE;
+	task->offset = SOCKIO_GET(typed, iter, iov_offset);
+	task->shape = SHAPE_NONE; /* pages, registered buffers: no address of the process's */
 	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
-	    iter->iter_type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
+	    type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
 		task->shape = SHAPE_BUFFER;
-		task->buffer = (u64)((struct iov_iter___ubuf *)iter)->ubuf;
-		task->length = iter->count + iter->iov_offset;
-	} else if (iter->iter_type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
+		task->buffer = (u64)SOCKIO_GET(typed, (struct iov_iter___ubuf *)iter, ubuf);
+		task->length = SOCKIO_GET(typed, iter, count) + task->offset;
+	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
 		task->shape = SHAPE_VECTOR;
 		if (bpf_core_field_exists(((struct iov_iter___named *)iter)->__iov))
-			task->buffer = (u64)((struct iov_iter___named *)iter)->__iov;
+			task->buffer = (u64)SOCKIO_GET(typed, (struct iov_iter___named *)iter, __iov);
 		else
-			task->buffer = (u64)((struct iov_iter___iov *)iter)->iov;
-		task->length = iter->nr_segs;
+			task->buffer = (u64)SOCKIO_GET(typed, (struct iov_iter___iov *)iter, iov);
+		task->length = SOCKIO_GET(typed, iter, nr_segs);
 	}
+}
+
+static __always_inline int sockio_note_entry(struct sock *sk, struct msghdr *msg, bool typed)
+{
+	struct http_task *task = bpf_task_storage_get(&http_tasks, bpf_get_current_task_btf(), 0,
+						      BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (task)
+		sockio_note(task, sk, msg, typed);
+	else
+		http_count(HTTP_LOST_STORAGE, 1);
+	return 0;
+}
+
+/*
+ * fentry.
+ */
+
+static __always_inline int sockio_enter(struct sock *sk, struct msghdr *msg)
+{
+	struct http_conn *conn;
+
+	forbid_preemption();
+	if (sk && http_is_tcp(sk) && sockio_wanted(sk, &conn))
+		sockio_note_entry(sk, msg, true);
+	allow_preemption();
 	return 0;
 }
 
 SEC("fentry/tcp_sendmsg")
 int BPF_PROG(sockio_send_entry, struct sock *sk, struct msghdr *msg)
 {
-	return sockio_note_entry(sk, msg);
-}
-
-SEC("fexit/tcp_sendmsg")
-int BPF_PROG(sockio_send_exit, struct sock *sk, struct msghdr *msg, size_t size, int result)
-{
-	return sockio_deliver(sk, result, 0, true, FROM_ENTRY);
+	return sockio_enter(sk, msg);
 }
 
 SEC("fentry/tcp_recvmsg")
 int BPF_PROG(sockio_receive_entry, struct sock *sk, struct msghdr *msg)
 {
-	return sockio_note_entry(sk, msg);
+	return sockio_enter(sk, msg);
+}
+
+/*
+ * kprobe. Neither kprobe nor kretprobe may look into a socket's storage: the tracepoints say how the call ended.
+ * That needs no kretprobe, of which the kernel has only so many at once.
+ */
+
+static __always_inline int sockio_enter_kprobe(void *ctx)
+{
+	if (sockio_is_x86()) {
+		struct pt_regs___sockio_x86 *x86 = ctx;
+
+		return sockio_note_entry((void *)x86->di, (void *)x86->si, false);
+	} else {
+		struct pt_regs___sockio_arm64 *arm64 = ctx;
+
+		return sockio_note_entry((void *)arm64->regs[0], (void *)arm64->regs[1], false);
+	}
+}
+
+SEC("kprobe/tcp_sendmsg")
+int sockio_send_kprobe(void *ctx)
+{
+	return sockio_enter_kprobe(ctx);
+}
+
+SEC("kprobe/tcp_recvmsg")
+int sockio_receive_kprobe(void *ctx)
+{
+	return sockio_enter_kprobe(ctx);
+}
+
+/*
+ * How what was noted ended: by the tracepoints, or by fexit where these are not there.
+ */
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sockio_sent_noted, struct sock *sk, int length, int flags)
+{
+	return sockio_deliver_whole(sk, length, 0, true, FROM_NOTE);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(sockio_received_noted, struct sock *sk, int length, int flags)
+{
+	return sockio_deliver_whole(sk, length, flags, false, FROM_NOTE);
+}
+
+SEC("fexit/tcp_sendmsg")
+int BPF_PROG(sockio_send_exit, struct sock *sk, struct msghdr *msg, size_t size, int result)
+{
+	return sockio_deliver(sk, result, 0, true, FROM_NOTE);
 }
 
 SEC("fexit/tcp_recvmsg")
 int BPF_PROG(sockio_receive_exit, struct sock *sk, struct msghdr *msg, size_t size, int flags, int *address_length,
 	     int result)
 {
-	return sockio_deliver(sk, result, flags, false, FROM_ENTRY);
+	return sockio_deliver(sk, result, flags, false, FROM_NOTE);
 }
 
 /* Before 5.19, ec095263a965 ("net: remove noblock parameter from recvmsg() entities"). */
@@ -237,14 +337,7 @@ SEC("fexit/tcp_recvmsg")
 int BPF_PROG(sockio_receive_exit_nonblock, struct sock *sk, struct msghdr *msg, size_t size, int nonblock, int flags,
 	     int *address_length, int result)
 {
-	return sockio_deliver(sk, result, nonblock ? flags | MSG_DONTWAIT : flags, false, FROM_ENTRY);
-}
-
-/* 7.x returns the length of the address in the message. */
-SEC("fexit/tcp_recvmsg")
-int BPF_PROG(sockio_receive_exit_bare, struct sock *sk, struct msghdr *msg, size_t size, int flags, int result)
-{
-	return sockio_deliver(sk, result, flags, false, FROM_ENTRY);
+	return sockio_deliver(sk, result, nonblock ? flags | MSG_DONTWAIT : flags, false, FROM_NOTE);
 }
 
 /* sendfile and splice before 6.5, dc97391e6610 ("sock: Remove ->sendpage*() in favour of sendmsg(MSG_SPLICE_PAGES)"). */

@@ -3,13 +3,7 @@
 import type { Config } from '../../config/schema.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Feature } from '../../kernel/features.ts';
-import {
-  type Alternative,
-  type BpfLoader,
-  type LoadedProbe,
-  ProbeError,
-  type Purpose,
-} from '../../kernel/loader.ts';
+import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
 import { type BpfMap, RingBuffer } from '../../kernel/native.ts';
 import type { VariableValue } from '../../kernel/object.ts';
 import { createLost } from '../../telemetry/lost.ts';
@@ -28,28 +22,47 @@ type HttpConfig = Config['probes']['http'];
 
 type Provider = Exclude<HttpConfig['provider'], 'auto'>;
 
-function fentry(
+/** From here on a program forbids preemption while it runs, and others stand by: see bpf/include/preemption.h. */
+const PREEMPTIBLE_TRACEPOINTS: Feature = 'kernel:7.0';
+
+/** They say which socket a call was for and how it ended. */
+const LENGTHS = ['tracepoint:sock_send_length', 'tracepoint:sock_recv_length'] as const;
+
+/** Entry and exit of the functions, where those tracepoints are not there. */
+function fexit(
   receiveExit: string,
   ...needs: readonly Feature[]
 ): Alternative & { readonly provider: Provider } {
   return {
     provider: 'fentry',
-    program: ['sockio_send_entry', 'sockio_send_exit', 'sockio_receive_entry', receiveExit],
+    program: ['sockio_send_entry', 'sockio_receive_entry', 'sockio_send_exit', receiveExit],
     needs: ['fentry', ...needs],
   };
 }
 
-/** Ways to see payload, in order of preference. */
+/**
+ * Ways to see payload, in order of preference: fentry sees what io_uring does too, and costs nothing elsewhere; the
+ * system calls' registers need the least of a kernel; kprobes cost more than fentry and see the same.
+ */
 const PAYLOAD: readonly (Alternative & { readonly provider: Provider })[] = [
+  {
+    provider: 'fentry',
+    program: ['sockio_send_entry', 'sockio_receive_entry', 'sockio_sent_noted', 'sockio_received_noted'],
+    needs: ['fentry', ...LENGTHS],
+  },
+  // The parameters of tcp_recvmsg have changed; programs that ask for too many are refused.
+  fexit('sockio_receive_exit', 'kernel:5.19'),
+  fexit('sockio_receive_exit_nonblock'),
   {
     provider: 'tracepoint',
     program: ['sockio_sent', 'sockio_received', 'sockio_sys_enter'],
-    needs: ['tracepoint:sock_send_length', 'tracepoint:sock_recv_length'],
+    needs: LENGTHS,
   },
-  // The parameters of tcp_recvmsg changed twice; programs that ask for too many are refused.
-  fentry('sockio_receive_exit', 'kernel:5.19'),
-  fentry('sockio_receive_exit_bare', 'kernel:7.0'),
-  fentry('sockio_receive_exit_nonblock'),
+  {
+    provider: 'kprobe',
+    program: ['sockio_send_kprobe', 'sockio_receive_kprobe', 'sockio_sent_noted', 'sockio_received_noted'],
+    needs: ['kprobe', ...LENGTHS],
+  },
 ];
 
 /** Pages that a process sends without touching them, where the provider does not show them. */
@@ -57,16 +70,19 @@ const PAGES: Alternative = { program: 'sockio_sendpage_exit', needs: ['fentry', 
 
 function programs(provider: HttpConfig['provider']): Purpose[] {
   const payload = PAYLOAD.filter((alternative) => provider === 'auto' || alternative.provider === provider);
-  if (payload.length === 0)
-    throw new ProbeError(
-      `Probe http has no provider ${provider} yet: use auto, tracepoint or fentry.`,
-      [],
-      '',
-    );
   return [
     { purpose: 'payload', alternatives: payload },
     { purpose: 'sendfile', alternatives: [PAGES], optional: true },
-    { purpose: 'end of connections', alternatives: [{ program: ['http_state', 'http_state_nested'] }] },
+    {
+      purpose: 'end of connections',
+      alternatives: [
+        {
+          program: ['http_state', 'http_state_nested', 'http_state_nested2', 'http_state_nested3'],
+          needs: [PREEMPTIBLE_TRACEPOINTS],
+        },
+        { program: ['http_state', 'http_state_nested'] },
+      ],
+    },
     {
       purpose: 'requests in flight',
       alternatives: [
@@ -117,6 +133,7 @@ function boundsValue(seconds: readonly number[]): Uint8Array {
 }
 
 function rodata({
+  loader,
   config,
   store,
   spans,
@@ -127,6 +144,7 @@ function rodata({
   const bounds = store.bounds('http.server.request.duration');
   return {
     ...rodata,
+    sockio_guard: loader.features.missing(PREEMPTIBLE_TRACEPOINTS) === undefined,
     http_bounds_ns: boundsValue(bounds),
     http_bounds: bounds.length,
     http_idle_ns: BigInt(idle_seconds) * 1_000_000_000n,

@@ -126,6 +126,12 @@ export class Probe {
     );
   }
 
+  /** Does the provider in use see what io_uring does for a process? The registers of system calls do not say it. */
+  get seesIoUring(): boolean {
+    const payload = this.http.loaded.choices.find(({ purpose }) => purpose === 'payload');
+    return payload !== undefined && !payload.programs.includes('sockio_sys_enter');
+  }
+
   close(): void {
     this.http.close();
     this.tcp.close();

@@ -1,8 +1,6 @@
 // What the TCP tests share: the probe loaded into the running kernel, the store it fills, and peers that count what
 // they do. Every test uses process names and ports of its own, since the programs see the whole machine.
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity, type HostIdentityOptions } from '../../../exporter/identity/host.ts';
@@ -11,19 +9,14 @@ import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/inde
 import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
 import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
 import { patience } from '../../guests/scale.ts';
+import { buildPeer as build, peerPath } from '../peers/build.ts';
 
 export { scaled } from '../../guests/scale.ts';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const PEER = `${ROOT}build/test/tcp_peer`;
+const PEER = peerPath('tcp_peer');
 
 /** Compiles the peer if need be. */
-export function buildPeer(): void {
-  mkdirSync(`${ROOT}build/test`, { recursive: true });
-  execFileSync('make', ['-s', '-f', '-', PEER], {
-    input: `${PEER}: ${ROOT}test/kernel/peers/tcp_peer.c\n\t$(CC) -O2 -Wall -Werror -pthread -o $@.tmp $< && mv $@.tmp $@\n`,
-  });
-}
+export const buildPeer = (): void => build('tcp_peer');
 
 /** What a peer did, by its own count. */
 export interface Done {

@@ -1,0 +1,20 @@
+// The tests' own peers in C: compiled when first needed.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+
+type PeerName = 'tcp_peer' | 'uring_peer';
+
+/** Where a compiled peer is. */
+export const peerPath = (name: PeerName): string => `${ROOT}build/test/${name}`;
+
+/** Compiles a peer if need be. */
+export function buildPeer(name: PeerName): void {
+  const target = peerPath(name);
+  mkdirSync(`${ROOT}build/test`, { recursive: true });
+  execFileSync('make', ['-s', '-f', '-', target], {
+    input: `${target}: ${ROOT}test/kernel/peers/${name}.c\n\t$(CC) -O2 -Wall -Werror -pthread -o $@.tmp $< && mv $@.tmp $@\n`,
+  });
+}
