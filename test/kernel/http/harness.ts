@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import type { Config } from '../../../exporter/config/schema.ts';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity } from '../../../exporter/identity/host.ts';
+import { KernelFeatures } from '../../../exporter/kernel/features.ts';
 import { BpfLoader } from '../../../exporter/kernel/loader.ts';
 import { createHttpProbe, type HttpProbe } from '../../../exporter/probes/http/index.ts';
 import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
@@ -29,8 +30,23 @@ export type Labels = Readonly<Record<string, string | number>>;
 const DURATIONS = { client: 'http.client.request.duration', server: 'http.server.request.duration' } as const;
 type Side = keyof typeof DURATIONS;
 
+type Provider = Config['probes']['http']['provider'];
+
 /** The provider under test: the tests are the same for each (`KNPTEST_HTTP_PROVIDER`). */
-export const PROVIDER = (process.env.KNPTEST_HTTP_PROVIDER ?? 'auto') as Config['probes']['http']['provider'];
+export const PROVIDER = (process.env.KNPTEST_HTTP_PROVIDER ?? 'auto') as Provider;
+
+const ALL_PROVIDERS = ['fentry', 'tracepoint', 'kprobe'] as const;
+
+/** The providers to be tested one after the other, where a test is about them. */
+export const PROVIDERS = ALL_PROVIDERS.filter((provider) => PROVIDER === 'auto' || PROVIDER === provider);
+
+/** What this kernel lacks for a provider. Undefined: it must load, or the test fails. */
+export function missingFor(provider: (typeof ALL_PROVIDERS)[number]): string | undefined {
+  const features = new KernelFeatures();
+  const needs = { fentry: ['fentry'], tracepoint: [], kprobe: ['kprobe'] } as const;
+  const lengths = provider === 'fentry' ? [] : (['tracepoint:sock_send_length'] as const);
+  return [...needs[provider], ...lengths].map((need) => features.missing(need)).find((m) => m !== undefined);
+}
 
 /** Both probes and the store that they fill. */
 export class Probe {
@@ -126,12 +142,6 @@ export class Probe {
     );
   }
 
-  /** Does the provider in use see what io_uring does for a process? The registers of system calls do not say it. */
-  get seesIoUring(): boolean {
-    const payload = this.http.loaded.choices.find(({ purpose }) => purpose === 'payload');
-    return payload !== undefined && !payload.programs.includes('sockio_sys_enter');
-  }
-
   close(): void {
     this.http.close();
     this.tcp.close();
@@ -163,12 +173,12 @@ export async function start(
   args: readonly string[],
   until: RegExp | number,
 ): Promise<ChildProcess> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
   children.add(child);
   child.once('close', () => children.delete(child));
   let text = '';
   const ended = new Promise<never>((_, reject) =>
-    child.once('close', () => reject(new Error(`${command}: ${text}`))),
+    child.once('close', (code) => reject(Object.assign(new Error(`${command}: ${text}`), { code }))),
   );
   ended.catch(() => {}); // only of interest while waiting
   const ready = new Promise<void>((resolve) => {

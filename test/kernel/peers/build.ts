@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-type PeerName = 'tcp_peer' | 'uring_peer';
+type PeerName = 'tcp_peer' | 'http_peer';
 
 /** Where a compiled peer is. */
 export const peerPath = (name: PeerName): string => `${ROOT}build/test/${name}`;
@@ -15,6 +15,6 @@ export function buildPeer(name: PeerName): void {
   const target = peerPath(name);
   mkdirSync(`${ROOT}build/test`, { recursive: true });
   execFileSync('make', ['-s', '-f', '-', target], {
-    input: `${target}: ${ROOT}test/kernel/peers/${name}.c\n\t$(CC) -O2 -Wall -Werror -pthread -o $@.tmp $< && mv $@.tmp $@\n`,
+    input: `${target}: ${ROOT}test/kernel/peers/${name}.c $(wildcard ${ROOT}test/kernel/peers/${name}_*.h)\n\t$(CC) -O2 -Wall -Werror -pthread -o $@.tmp $< && mv $@.tmp $@\n`,
   });
 }
