@@ -151,6 +151,8 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	task->call.total = length;
 	task->call.end.now_ns = bpf_ktime_get_ns();
 	task->call.begin_ns = sends && seen && task->entry_ns ? task->entry_ns : task->call.end.now_ns;
+	if (!task->message_index)
+		task->entry_ns = 0; /* of this call: sys_enter may miss the next one (preemption.h) */
 	if (!conn) {
 		conn = seen ? http_look(sk, state, task) : http_not_shown(sk);
 		if (!conn)

@@ -28,9 +28,14 @@
 #define GROUP 7
 #define UNSUPPORTED 77
 
+#define WAITING 64 /* completions */
+
+enum tag { OTHER, MULTISHOT }; /* user_data of an entry and of its completions */
+
 struct completion {
 	int res;
 	uint32_t flags;
+	uint64_t tag;
 };
 
 static int ring;
@@ -111,7 +116,8 @@ static void submit(unsigned int wait)
 		fail("io_uring_enter");
 }
 
-static struct completion take(void)
+/* The next completion of the queue. */
+static struct completion take_any(void)
 {
 	struct io_uring_cqe *cqe;
 	struct completion done;
@@ -120,16 +126,35 @@ static struct completion take(void)
 		if (syscall(__NR_io_uring_enter, ring, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0 && errno != EINTR)
 			fail("io_uring_enter");
 	cqe = &cqes[*cq_head & cq_mask];
-	done = (struct completion){cqe->res, cqe->flags};
+	done = (struct completion){cqe->res, cqe->flags, cqe->user_data};
 	*cq_head = *cq_head + 1;
 	return done;
+}
+
+/* The next completion of the multishot receive, or of anything else; what comes meanwhile of the other waits. */
+static struct completion take(enum tag tag)
+{
+	static struct completion waiting[2][WAITING];
+	static unsigned int first[2], last[2];
+	struct completion done;
+
+	if (first[tag] != last[tag])
+		return waiting[tag][first[tag]++ % WAITING];
+	for (;;) {
+		done = take_any();
+		if (done.tag == tag)
+			return done;
+		if (last[done.tag] - first[done.tag] == WAITING)
+			exit(1);
+		waiting[done.tag][last[done.tag]++ % WAITING] = done;
+	}
 }
 
 static ssize_t ring_do(int opcode, int fd, void *address, size_t length, unsigned int flags)
 {
 	next_sqe(opcode, fd, address, length)->flags = flags;
 	submit(1);
-	return checked(take().res, "io_uring operation");
+	return checked(take(OTHER).res, "io_uring operation");
 }
 
 /* The buffer may be used again only when a second completion says so. */
@@ -139,9 +164,9 @@ static ssize_t ring_send_zerocopy(int fd, void *address, size_t length)
 
 	next_sqe(OP_SEND_ZC, fd, address, length);
 	submit(1);
-	done = take();
+	done = take(OTHER);
 	checked(done.res, "SEND_ZC");
-	if ((done.flags & CQE_MORE) && !(take().flags & CQE_NOTIFICATION))
+	if ((done.flags & CQE_MORE) && !(take(OTHER).flags & CQE_NOTIFICATION))
 		exit(1);
 	return done.res;
 }
@@ -150,7 +175,7 @@ static ssize_t ring_fixed(int opcode, int fd, void *address, size_t length, int 
 {
 	next_sqe(opcode, fd, address, length)->buf_index = index;
 	submit(1);
-	return checked(take().res, "operation on a fixed buffer");
+	return checked(take(OTHER).res, "operation on a fixed buffer");
 }
 
 /* Gives the ring buffers to pick from. A completion would stand between those of the receive. */
@@ -176,13 +201,14 @@ static ssize_t ring_receive_multishot(int fd, char *buffer)
 		if (armed_for != fd) {
 			struct io_uring_sqe *sqe = next_sqe(IORING_OP_RECV, fd, NULL, 0);
 
+			sqe->user_data = MULTISHOT;
 			sqe->ioprio = RECV_MULTISHOT;
 			sqe->buf_group = GROUP;
 			sqe->flags = IOSQE_BUFFER_SELECT;
 			submit(0);
 			armed_for = fd;
 		}
-		done = take();
+		done = take(MULTISHOT);
 		if (!(done.flags & CQE_MORE))
 			armed_for = -1;
 	} while (done.res == -ENOBUFS);
@@ -225,5 +251,5 @@ static ssize_t ring_receive_at_exit(int fd, char *buffer, size_t room)
 		if (read(file, other, sizeof(other)) <= 0)
 			fail("read");
 	}
-	return checked(take().res, "receive");
+	return checked(take(OTHER).res, "receive");
 }
