@@ -117,8 +117,12 @@ struct http1_window {
 
 static __always_inline u64 http1_word(const struct http1_window *window, u32 at)
 {
-#ifdef __bpf__ /* no alignment is asked of map memory */
-	return *(const u64 *)&window->bytes[at & HTTP1_MASK];
+#ifdef __bpf__
+	/* No alignment is asked of map memory, but a compiler that sees where the pointer comes from loads byte by byte. */
+	const u64 *word = (const void *)&window->bytes[at & HTTP1_MASK];
+
+	asm("" : "+r"(word));
+	return *word;
 #else
 	u64 word;
 	__builtin_memcpy(&word, &window->bytes[at & HTTP1_MASK], sizeof(word));
@@ -130,7 +134,10 @@ static __always_inline u64 http1_word(const struct http1_window *window, u32 at)
 static __always_inline void http1_blank(struct http1_window *window, u32 length)
 {
 #ifdef __bpf__
-	*(u64 *)&window->bytes[length] = 0;
+	u64 *word = (void *)&window->bytes[length];
+
+	asm("" : "+r"(word));
+	*word = 0;
 #else
 	__builtin_memset(&window->bytes[length], 0, sizeof(u64));
 #endif
