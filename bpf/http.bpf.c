@@ -267,10 +267,10 @@ static __always_inline int http_on_data(struct sock *sk, struct tcp_sock *tcp, s
 		call->total = 0;
 		call->window.position = call->window.length; /* the rest of its line did not come */
 	}
-	for (u32 i = 0; seen && i < SOCKIO_PUMPS; i++)
-		if (!http_pump(conn, call))
-			break;
-	http_end_call(conn, call);
+	if (seen)
+		http_take(conn, call, SOCKIO_PUMPS);
+	else
+		http_end_call(conn, call);
 	if ((conn->flags & (HTTP_JOINING | HTTP_PROVEN)) == HTTP_JOINING && !direction->carried) {
 		/* It only began like HTTP. Forget it; an older one is looked at again. */
 		struct http_verdict *verdict =

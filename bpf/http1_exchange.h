@@ -164,6 +164,8 @@ static __always_inline void http_on_target(struct http_conn *conn, struct http_c
 					   struct http_direction *direction);
 static __always_inline void http_on_trace_field(struct http_conn *conn, struct http_call *call,
 						struct http_direction *direction, int event);
+/* Is http_on_trace_field of any use? */
+static __always_inline bool http_wants_trace_fields(void);
 /* A request's head is complete: its exchange is number `call->end.exchange`. */
 static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call);
 /* `exchange` is finished, with end->error. */

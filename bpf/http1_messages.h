@@ -77,17 +77,13 @@ static __always_inline void http_settle_deferred(struct http_conn *conn, struct 
 	__sync_lock_test_and_set(&exchange->flags, EXCHANGE_SETTLED_EARLY);
 }
 
-HTTP_FUNCTION http_request_headers_end(struct http_conn *conn, struct http_call *call)
+static __always_inline int http_request_headers_end(struct http_conn *conn, struct http_call *call)
 {
-	struct http_direction *direction;
-	struct http_exchange *exchange;
+	struct http_direction *direction = &conn->directions[HTTP_REQUESTS];
+	struct http_exchange *exchange = http_exchange_of(conn, direction->number);
 	u32 add = EXCHANGE_KNOWN, before;
 	int event;
 
-	if (!conn || !call)
-		return 0;
-	direction = &conn->directions[HTTP_REQUESTS];
-	exchange = http_exchange_of(conn, direction->number);
 	event = http1_begin_body(&direction->parser, false);
 	if (event == HTTP1_MALFORMED)
 		return http_lose(conn, direction, HTTP_LOST_MALFORMED);

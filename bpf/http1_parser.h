@@ -70,23 +70,23 @@ static __always_inline u32 http1_trim_end(struct http1_window *window, u32 start
 	return end;
 }
 
-/* Is "chunked" the last coding? A line says so for all lines before it. */
-static __always_inline int http1_transfer_encoding(struct http1_parser *parser, struct http1_window *window,
-						   u32 start, u32 end)
+/* Is "chunked" the last coding? A line says so for all lines before it. Answers the flags as they are then. */
+HTTP1_FUNCTION u32 http1_coding_flags(struct http1_window *window, u32 start, u32 end, u32 flags)
 {
 	u8 before;
 
+	if (!window)
+		return flags;
 	end = http1_trim_end(window, start, end);
-	parser->flags |= HTTP1_HAS_CODING;
-	parser->flags &= ~HTTP1_CHUNKED;
+	flags = (flags | HTTP1_HAS_CODING) & ~HTTP1_CHUNKED;
 	if (end < start + 7)
-		return HTTP1_AGAIN;
+		return flags;
 	before = HTTP1_BYTE(window, end - 8);
 	if (((http1_word(window, end - 7) | HTTP1_LOWER) & 0xffffffffffffffULL) ==
 		    HTTP1_WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) &&
 	    (before == ':' || before == ',' || http1_is_blank(before)))
-		parser->flags |= HTTP1_CHUNKED;
-	return HTTP1_AGAIN;
+		flags |= HTTP1_CHUNKED;
+	return flags;
 }
 
 static __always_inline int http1_trace_field(struct http1_window *window, u32 start, u32 end, int event)
@@ -116,7 +116,7 @@ HTTP1_FUNCTION int http1_field(struct http1_parser *parser, struct http1_window 
 	case HTTP1_WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r'):
 		if (second == HTTP1_WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
 		    (HTTP1_BYTE(window, start + 16) | 0x20) == 'g' && HTTP1_BYTE(window, start + 17) == ':')
-			return http1_transfer_encoding(parser, window, start + 18, end);
+			parser->flags = http1_coding_flags(window, start + 18, end, parser->flags);
 		break;
 	case HTTP1_WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r'):
 		if (!parser->is_response && (u32)second == (u32)HTTP1_WORD('e', 'n', 't', ':', 0, 0, 0, 0))

@@ -101,11 +101,24 @@ struct http1_parser {
 	u64 path_hash;
 };
 
+/* What the short way (http1_head.h) has found out, before anything of it is kept. In memory, for the verifier. */
+struct http1_found {
+	u64 length;
+	u64 path_hash;
+	u32 line; /* where the current line starts */
+	u32 at;	  /* up to here it has no end */
+	u16 status;
+	u8 method;
+	u8 minor;
+	u32 flags;
+};
+
 struct http1_window {
 	u32 position; /* of the first byte not yet used */
 	u32 length;
 	u32 path_start, path_length;
 	u32 value_start, value_length;
+	struct http1_found found;
 	u8 bytes[HTTP1_WINDOW + HTTP1_LINE_SEEN]; /* what is behind the window is never filled: it spares bounds checks */
 };
 

@@ -55,6 +55,11 @@ static __always_inline u64 http_request_id(const struct http_exchange *exchange)
 	return exchange->start_ns << 6 | (exchange->request_number & 63);
 }
 
+static __always_inline bool http_wants_trace_fields(void)
+{
+	return http_spans;
+}
+
 static __always_inline void http_on_trace_field(struct http_conn *conn, struct http_call *call,
 						struct http_direction *direction, int event)
 {

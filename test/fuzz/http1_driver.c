@@ -29,6 +29,7 @@ int main(void) {
   struct user_piece pieces[64];
   unsigned count = 0;
   u64 now = 1;
+  user_short_way = !getenv("HTTP1_STEP_BY_STEP");
   on_finished = print_finished;
   on_target = print_target;
   on_trace_field = print_trace;

@@ -1,10 +1,25 @@
 // libFuzzer target for the HTTP/1 connection logic: any bytes, cut anywhere, in both directions, with gaps and closes.
-// Beyond memory errors it checks that work is bounded and that nothing is settled twice or without having been asked.
+// Beyond memory errors it checks that work is bounded, that nothing is settled twice or without having been asked, and
+// that the short way (http_whole) leaves a connection in the very state in which the step by step one leaves it.
 #include "http1_user.h"
 
-static unsigned requests, finished_count;
+// One of the two ways: its connection, and a hash of everything that it told its includer, in order.
+struct way {
+  struct http_conn conn;
+  struct http_call call;
+  u64 told;
+  unsigned requests, finished;
+};
+static struct way *ways[2], *current;
+
+static void tell(const void *bytes, size_t length) {
+  for (size_t i = 0; i < length; i++)
+    current->told = (current->told ^ ((const u8 *)bytes)[i]) * HTTP1_FNV_PRIME;
+}
 static void check_finished(const struct finished *f) {
-  finished_count++;
+  current->finished++;
+  tell(&f->exchange, sizeof(f->exchange));
+  tell(&f->error, sizeof(f->error));
   if (f->exchange.method == HTTP1_METHOD_NONE || f->exchange.method > HTTP1_METHOD_OTHER)
     abort();
   if (f->error == HTTP_NO_ERROR && (f->exchange.status < 101 || f->exchange.status > 999))
@@ -13,8 +28,10 @@ static void check_finished(const struct finished *f) {
     abort();
 }
 static void check_target(const u8 *path, u32 length, u64 hash, bool cut) {
-  (void)hash, (void)cut;
-  requests++;
+  current->requests++;
+  tell(path, length);
+  tell(&hash, sizeof(hash));
+  tell(&cut, sizeof(cut));
   if (length > HTTP1_PATH)
     abort();
   for (u32 i = 0; i < length; i++)
@@ -22,64 +39,110 @@ static void check_target(const u8 *path, u32 length, u64 hash, bool cut) {
       abort(); // a query never leaves the kernel
 }
 static void check_trace(const u8 *value, u32 length, bool state) {
-  (void)value, (void)state;
+  if (user_wants_traces) {
+    tell(value, length);
+    tell(&state, sizeof(state));
+  }
   if (length > HTTP1_LINE_SEEN)
     abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static struct http_conn *conn;
-  static struct http_call *call;
-  struct user_piece pieces[4];
-  unsigned count = 0;
-  u64 now = 1;
+static void check_same(void) {
+  struct http_conn conns[2] = {ways[0]->conn, ways[1]->conn};
+  for (int w = 0; w < 2; w++)
+    for (int d = 0; d < 2; d++) {
+      struct http1_parser *parser = &conns[w].directions[d].parser;
+      if (parser->state == HTTP1_START) // of no meaning between messages
+        parser->flags = parser->length = 0;
+    }
+  if (memcmp(&conns[0], &conns[1], sizeof(conns[0])) || ways[0]->told != ways[1]->told)
+    abort();
+}
 
-  if (!conn) {
-    conn = malloc(sizeof(*conn));
-    call = calloc(1, sizeof(*call));
+// Does to both what one record asks for, by `act`.
+static void both(void (*act)(struct way *way, void *with), void *with) {
+  static u64 counts[2][HTTP_COUNTERS];
+  for (int w = 0; w < 2; w++) {
+    current = ways[w];
+    user_short_way = w == 1;
+    memset(counters, 0, sizeof(counters));
+    act(current, with);
+    memcpy(counts[w], counters, sizeof(counters));
   }
-  memset(conn, 0, sizeof(*conn));
-  requests = finished_count = 0;
+  if (memcmp(counts[0], counts[1], sizeof(counters)))
+    abort();
+  check_same();
+}
+
+struct record {
+  unsigned direction, count, length;
+  u64 now;
+  struct user_piece pieces[4];
+};
+static void act_close(struct way *way, void *with) {
+  struct record *record = with;
+  way->call.end.error = 1 + record->length % (HTTP_ERRORS - 1);
+  way->call.end.now_ns = record->now;
+  http_end_all(&way->conn, &way->call.end);
+}
+static void act_unseen(struct way *way, void *with) {
+  struct record *record = with;
+  way->call.direction = record->direction;
+  way->call.total = 0;
+  way->call.end.now_ns = record->now;
+  if (http_begin_call(&way->conn, &way->call))
+    http_unseen(&way->conn, &way->call, record->length);
+}
+static void act_call(struct way *way, void *with) {
+  struct record *record = with;
+  user_call(&way->conn, &way->call, record->direction, record->pieces, record->count, record->now);
+  for (int d = 0; d < 2; d++)
+    if (way->conn.directions[d].carried > HTTP1_LINE_SEEN ||
+        way->conn.directions[d].parser.state > HTTP1_TRAILER_REST)
+      abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  struct record record = {.now = 1};
+
+  for (int w = 0; w < 2; w++) {
+    if (!ways[w])
+      ways[w] = malloc(sizeof(*ways[w]));
+    memset(ways[w], 0, sizeof(*ways[w]));
+  }
   on_finished = check_finished;
   on_target = check_target;
   on_trace_field = check_trace;
+  user_wants_traces = size & 1;
   // A record: one byte of kind and flags, one of length, the bytes.
   while (size >= 2) {
     unsigned kind = data[0], length = data[1] * ((kind & 16) ? 8 : 1);
     data += 2, size -= 2;
     if (length > size)
       length = size;
-    if ((kind & 15) == 15) {
-      call->end.error = 1 + length % (HTTP_ERRORS - 1);
-      call->end.now_ns = now++;
-      http_end_all(conn, &call->end);
+    record.direction = kind >> 7;
+    record.length = length;
+    if ((kind & 15) >= 14) {
+      both((kind & 15) == 15 ? act_close : act_unseen, &record);
+      record.now++;
       continue;
     }
-    if ((kind & 15) == 14) {
-      call->direction = kind >> 7;
-      call->total = 0;
-      call->end.now_ns = now++;
-      if (http_begin_call(conn, call))
-        http_unseen(conn, call, length);
-      continue;
-    }
-    u8 *copy = malloc(length);
+    u8 *copy = malloc(length); // exact size: the sanitizer sees a read too far
     memcpy(copy, data, length);
-    pieces[count].base = (u64)(uintptr_t)copy;
-    pieces[count++].length = length;
+    record.pieces[record.count].base = (u64)(uintptr_t)copy;
+    record.pieces[record.count++].length = length;
     data += length, size -= length;
-    if ((kind & 1) && count < 4)
+    if ((kind & 1) && record.count < 4)
       continue; // one more iovec of this call
-    user_call(conn, call, kind >> 7, pieces, count, now++);
-    while (count)
-      free((void *)(uintptr_t)pieces[--count].base);
-    for (int d = 0; d < 2; d++)
-      if (conn->directions[d].carried > HTTP1_LINE_SEEN || conn->directions[d].parser.state > HTTP1_TRAILER_REST)
-        abort();
+    both(act_call, &record);
+    record.now++;
+    while (record.count)
+      free((void *)(uintptr_t)record.pieces[--record.count].base);
   }
-  while (count)
-    free((void *)(uintptr_t)pieces[--count].base);
-  if (finished_count > requests)
-    abort();
+  while (record.count)
+    free((void *)(uintptr_t)record.pieces[--record.count].base);
+  for (int w = 0; w < 2; w++)
+    if (ways[w]->finished > ways[w]->requests)
+      abort();
   return 0;
 }

@@ -1,9 +1,14 @@
 // The HTTP/1 connection logic of bpf/http1_conn.h in user mode: what the kernel side gets from helpers comes from
 // memory here, and finished exchanges go to a callback. Used by the fuzzer and by the differential test's driver.
 #pragma once
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static bool user_short_way = true; // off: everything goes step by step
+static bool user_wants_traces = true;
+#define HTTP_SHORT_WAY user_short_way
 #include "../../bpf/http1_conn.h"
 
 struct finished {
@@ -39,6 +44,7 @@ static __always_inline void http_on_trace_field(struct http_conn *conn, struct h
     on_trace_field(call->window.bytes + call->window.value_start, call->window.value_length,
                    event == HTTP1_TRACESTATE);
 }
+static __always_inline bool http_wants_trace_fields(void) { return user_wants_traces; }
 static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call) { (void)conn, (void)call; }
 static __always_inline void http_finish(struct http_conn *conn, struct http_end *end,
                                         struct http_exchange *exchange) {
@@ -66,7 +72,5 @@ static void user_call(struct http_conn *conn, struct http_call *call, unsigned d
   call->begin_ns = call->end.now_ns = now;
   if (!http_begin_call(conn, call))
     return;
-  for (int i = 0; i < USER_STEPS && http_pump(conn, call); i++)
-    ;
-  http_end_call(conn, call);
+  http_take(conn, call, USER_STEPS);
 }

@@ -22,6 +22,8 @@ export interface ProbeOptions {
   readonly http?: Partial<Config['probes']['http']>;
   readonly spans?: SpanSink;
   readonly shards?: number;
+  /** Where the BPF objects are, if not in build/bpf. */
+  readonly directory?: URL;
 }
 
 /** Which requests: label values of the metric. */
@@ -69,7 +71,7 @@ export class Probe {
         traces_service_graph_request_client_seconds: bounds,
       },
     });
-    const loader = new BpfLoader();
+    const loader = new BpfLoader(options.directory === undefined ? {} : { directory: options.directory });
     const identity = createHostIdentity({});
     // The test process makes requests too: nothing is left out as the agent's own.
     this.tcp = createTcpProbe({

@@ -57,24 +57,34 @@ function encode(step: Step): Buffer[] {
   return step.pieces.map((piece, i) => record(direction + (i < step.pieces.length - 1 ? 2 : 0), piece));
 }
 
-/** What the logic makes of each conversation. Every call takes one nanosecond of its clock. */
+function drive(input: Buffer, env: NodeJS.ProcessEnv): Buffer {
+  const run = spawnSync(DRIVER, {
+    input,
+    maxBuffer: 2 ** 30,
+    env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0', ...env },
+  });
+  if (run.status !== 0) throw new Error(`driver: ${run.status ?? run.signal}: ${run.stderr}`);
+  return run.stdout;
+}
+
+/**
+ * What the logic makes of each conversation. Every call takes one nanosecond of its clock.
+ * @throws where the short way through a usual head (bpf/http1_head.h) says anything else than going step by step
+ */
 export function runConversations(conversations: readonly (readonly Step[])[]): Outcome[] {
   const input = Buffer.concat(
     conversations.flatMap((steps) => [...steps.flatMap(encode), record(9, Buffer.alloc(0))]),
   );
-  const run = spawnSync(DRIVER, {
-    input,
-    maxBuffer: 2 ** 30,
-    env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0' },
-  });
-  if (run.status !== 0) throw new Error(`driver: ${run.status ?? run.signal}: ${run.stderr}`);
+  const stdout = drive(input, {});
+  if (!drive(input, { HTTP1_STEP_BY_STEP: '1' }).equals(stdout))
+    throw new Error('the short way through a head and the long one do not come to the same');
   const outcomes: Outcome[] = [];
   let exchanges: Exchange[] = [];
   let paths: Outcome['paths'] = [];
   let traceparent: string[] = [];
   let tracestate: string[] = [];
   const text = (hex: string) => Buffer.from(hex, 'hex').toString('latin1');
-  for (const line of run.stdout.toString('latin1').split('\n')) {
+  for (const line of stdout.toString('latin1').split('\n')) {
     if (line === '') continue;
     const value = JSON.parse(line);
     if ('flags' in value) {
