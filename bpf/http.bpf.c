@@ -107,13 +107,35 @@ static __noinline u32 http_edge_of(struct sock *sk, struct socket_state *state, 
 		struct acceptor_key acceptor = {.listener_owner = state->listener_owner, .port = state->local_port};
 		u32 owner = current_owner();
 
-		__sync_fetch_and_or(&state->flags, SOCKET_OWNER_CONFIRMED);
-		if (owner != state->owner) {
-			bpf_map_update_elem(&acceptors, &acceptor, &owner, BPF_ANY);
-			state->owner = owner;
+		if (!(__sync_fetch_and_or(&state->flags, SOCKET_OWNER_CONFIRMED) & SOCKET_OWNER_CONFIRMED)) {
+			if (owner != state->owner) {
+				bpf_map_update_elem(&acceptors, &acceptor, &owner, BPF_ANY);
+				state->owner = owner;
+			}
+			__sync_fetch_and_or(&state->flags, SOCKET_OWNER_SETTLED);
 		}
 	}
 	return edge_of(sk, state);
+}
+
+static __noinline int http_resolve_edge(struct sock *sk, struct http_conn *conn, bool reads)
+{
+	struct socket_state *state = socket_state_of(sk);
+	u32 edge_id, flags;
+
+	if (!state)
+		return 0;
+	/* with a barrier: who has seen this flag sees the edge that follows from it */
+	flags = __sync_fetch_and_or(&state->flags, 0);
+	edge_id = http_edge_of(sk, state, reads);
+	if (!edge_id)
+		return 0;
+	if (edge_id != conn->edge_id) {
+		conn->edge_id = edge_id;
+		conn->known_route = ROUTE_UNKNOWN; /* routes are the server's */
+	}
+	conn->edge_settled = state->role == ROLE_CLIENT || (flags & SOCKET_OWNER_SETTLED);
+	return 0;
 }
 
 static __always_inline bool http_is_older(struct socket_state *state)
@@ -249,28 +271,12 @@ static __always_inline int http_on_data(struct sock *sk, struct tcp_sock *tcp, s
 	struct http_call *call = &task->call;
 	struct http_direction *direction = &conn->directions[call->direction & 1];
 
-	if (!conn->edge_id || (direction->parser.state == HTTP1_START && call->direction == HTTP_REQUESTS)) {
-		struct socket_state *state = socket_state_of(sk);
-		u32 edge_id = state ? http_edge_of(sk, state, !sends) : 0;
-
-		if (edge_id && edge_id != conn->edge_id) {
-			conn->edge_id = edge_id;
-			conn->known_route = ROUTE_UNKNOWN; /* routes are the server's */
-		}
-	}
+	if (!conn->edge_id || (!conn->edge_settled && direction->parser.state == HTTP1_START &&
+			       call->direction == HTTP_REQUESTS))
+		http_resolve_edge(sk, conn, !sends);
 	if (!http_catch_up(conn, call, sockio_position(sk, tcp, sends)))
 		return 0;
-	if (!http_begin_call(conn, call))
-		return 0;
-	if (!seen) {
-		http_unseen(conn, call, call->total);
-		call->total = 0;
-		call->window.position = call->window.length; /* the rest of its line did not come */
-	}
-	if (seen)
-		http_take(conn, call, SOCKIO_PUMPS);
-	else
-		http_end_call(conn, call);
+	http_take(conn, call, seen, SOCKIO_PUMPS);
 	if ((conn->flags & (HTTP_JOINING | HTTP_PROVEN)) == HTTP_JOINING && !direction->carried) {
 		/* It only began like HTTP. Forget it; an older one is looked at again. */
 		struct http_verdict *verdict =
@@ -341,7 +347,11 @@ static __always_inline int http_on_close(struct sock *sk, int before, int after)
 	if (sk->sk_protocol != IPPROTO_TCP || (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK))
 		return 0;
 	conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
-	if (!conn || (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED)))
+	if (!conn)
+		return 0;
+	if (after == TCP_CLOSE)
+		conn->edge_settled = 0; /* the socket may be connected anew */
+	if (conn->flags & (HTTP_TUNNEL | HTTP_FINISHED))
 		return 0;
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)

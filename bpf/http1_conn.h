@@ -7,7 +7,6 @@
  */
 #pragma once
 
-#include "http1_head.h"
 #include "http1_messages.h"
 
 /*
@@ -156,23 +155,6 @@ static __always_inline bool http_awaits_tunnel(struct http_conn *conn, struct ht
 	return true;
 }
 
-/* The whole head of a request was used at once. */
-static __always_inline int http_request_head(struct http_conn *conn, struct http_call *call,
-					     struct http_direction *direction)
-{
-	http_on_target(conn, call, direction);
-	if (!http_request_begun(conn, direction))
-		return 0;
-	direction->parser.state = HTTP1_UNDECIDED; /* it may have been lost and taken up again */
-	return http_request_headers_end(conn, call);
-}
-
-static __always_inline int http_answer_head(struct http_conn *conn, struct http_call *call,
-					    struct http_direction *direction)
-{
-	return http_response_begun(conn, direction) && http_response_headers_end(conn, call);
-}
-
 static __always_inline int http_on_event(struct http_conn *conn, struct http_call *call,
 					 struct http_direction *direction, int event)
 {
@@ -282,46 +264,6 @@ HTTP_FUNCTION http_begin_call(struct http_conn *conn, struct http_call *call)
 	return 1;
 }
 
-/*
- * The short way, for what nearly every call is: one message whose head begins with the call and is in view. It does to
- * the connection what the pump would do in several steps. 1: there is nothing left for the pump.
- */
-HTTP_FUNCTION http_whole(struct http_conn *conn, struct http_call *call)
-{
-	struct http_direction *direction;
-	struct http1_window *window;
-	u64 amount;
-	int more;
-
-	if (!conn || !call)
-		return 0;
-	direction = &conn->directions[call->direction & 1];
-	window = &call->window;
-	if ((conn->flags & HTTP_JOINING) || direction->parser.state != HTTP1_START || direction->message_ns ||
-	    window->length || call->skip || !call->total || (!call->left && (!http_next_piece(call) || !call->left)))
-		return 0;
-	amount = call->left < call->total ? call->left : call->total;
-	if (amount > HTTP1_WINDOW)
-		amount = HTTP1_WINDOW;
-	HTTP1_KEEP(amount);
-	if (amount > HTTP1_WINDOW || http_read_user(window->bytes, amount, call->base))
-		return 0;
-	call->base += amount;
-	call->left -= amount;
-	call->total -= amount;
-	window->length = amount;
-	http1_blank(window, amount);
-	if (!http1_head(&direction->parser, window, http_wants_trace_fields()))
-		return 0;
-	direction->message_ns = call->begin_ns;
-	more = call->direction & 1 ? http_answer_head(conn, call, direction) : http_request_head(conn, call, direction);
-	if (more && (direction->parser.state == HTTP1_BODY || direction->parser.state == HTTP1_BODY_TO_CLOSE))
-		more = http_step_over(conn, call, direction);
-	if (!more)
-		window->position = window->length;
-	return !more || http_used_up(call, direction);
-}
-
 /* After the pump: keeps what is unread of an incomplete line. */
 HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
 {
@@ -355,17 +297,4 @@ HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
 	if (!direction->message_ns)
 		direction->message_ns = call->begin_ns;
 	return 0;
-}
-
-#ifndef HTTP_SHORT_WAY
-#define HTTP_SHORT_WAY 1
-#endif
-/* All bytes of one call, in at most `steps` steps. */
-static __always_inline void http_take(struct http_conn *conn, struct http_call *call, u32 steps)
-{
-	if (!HTTP_SHORT_WAY || !http_whole(conn, call))
-		for (u32 i = 0; i < steps; i++)
-			if (!http_pump(conn, call))
-				break;
-	http_end_call(conn, call);
 }

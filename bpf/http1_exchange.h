@@ -117,6 +117,8 @@ struct http_conn {
 	u8 walk;	 /* the last one that came by, where a socket may be met twice */
 	u8 remote[16];
 	u8 local[16];
+	u8 edge_settled;  /* `edge_id` will not change any more */
+	u8 pad[5];
 	u64 ignored_ns;	  /* when an answer's bytes were last passed over */
 	u64 seed;	  /* with a request's own number: its trace and span ids */
 	u64 known_hash;	  /* the path that `known_route` is the route of */
@@ -183,6 +185,33 @@ static __always_inline struct http_exchange *http_exchange_of(struct http_conn *
 	return &conn->exchanges[number & (HTTP_PIPELINE - 1)];
 }
 
+/* Makes an exchange free for another request. Whoever does has claimed it, and is done with it. */
+static __always_inline void http_release(struct http_exchange *exchange)
+{
+#ifdef __TARGET_ARCH_x86 /* no store passes an earlier one or a load: none of the waiting that an atomic one does */
+	asm volatile("" ::: "memory");
+	*(volatile u32 *)&exchange->flags = 0;
+#else
+	__sync_lock_test_and_set(&exchange->flags, 0);
+#endif
+}
+
+/* Hands over an exchange that the caller has claimed. */
+HTTP_FUNCTION http_conclude(struct http_conn *conn, struct http_end *end)
+{
+	struct http_exchange *exchange;
+
+	if (!conn || !end)
+		return 0;
+	exchange = http_exchange_of(conn, end->exchange);
+	if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->request_number != exchange->response_number)
+		http_count(HTTP_LOST_UNMATCHED, 1);
+	else
+		http_finish(conn, end, exchange);
+	http_release(exchange);
+	return 0;
+}
+
 /* Hands a finished exchange over, once, however many come to do it. One that was ended before (an idle one)
  * is no longer known: what still arrives for it is dropped. */
 HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_end *end)
@@ -196,13 +225,9 @@ HTTP_FUNCTION http_settle(struct http_conn *conn, struct http_end *end)
 	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
 	if (before & EXCHANGE_CLAIMED)
 		return 0;
-	if (!(before & EXCHANGE_KNOWN))
-		;
-	else if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->request_number != exchange->response_number)
-		http_count(HTTP_LOST_UNMATCHED, 1);
-	else
-		http_finish(conn, end, exchange);
-	__sync_lock_test_and_set(&exchange->flags, 0);
+	if (before & EXCHANGE_KNOWN)
+		return http_conclude(conn, end);
+	http_release(exchange);
 	return 0;
 }
 

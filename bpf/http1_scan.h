@@ -27,9 +27,12 @@ typedef int64_t s64;
 #define HTTP1_FUNCTION __attribute__((noinline))
 /* Makes the compiler check this very value, instead of one that it works out from it. */
 #define HTTP1_KEEP(value) asm volatile("" : "+r"(value))
+/* Makes the compiler load from memory again what it has just stored: the verifier knows nothing of what it loads. */
+#define HTTP1_FORGET() asm volatile("" ::: "memory")
 #else
 #define HTTP1_FUNCTION static inline
 #define HTTP1_KEEP(value)
+#define HTTP1_FORGET()
 #endif
 
 #define HTTP1_WINDOW 512 /* bytes looked at at once; a power of two */

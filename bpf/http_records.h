@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "http1_conn.h"
+#include "http1_whole.h"
 
 #define HTTP_BOUNDS 24 /* of the duration histograms at most; set by userspace */
 #define HTTP_BUCKETS (HTTP_BOUNDS + 1)

@@ -31,17 +31,18 @@ static __noinline int confirm_owner(struct sock *sk, struct socket_state *state,
 
 	__sync_fetch_and_or(&state->flags, SOCKET_OWNER_CONFIRMED);
 	owner = owner_of(task);
-	if (owner == state->owner)
-		return 0;
-	if (state->edge_id) {
-		account(sk, state, false);
-		leave_edge(state);
-		state->edge_id = 0;
+	if (owner != state->owner) {
+		if (state->edge_id) {
+			account(sk, state, false);
+			leave_edge(state);
+			state->edge_id = 0;
+		}
+		acceptor.listener_owner = state->listener_owner;
+		acceptor.port = state->local_port;
+		bpf_map_update_elem(&acceptors, &acceptor, &owner, BPF_ANY);
+		state->owner = owner;
 	}
-	acceptor.listener_owner = state->listener_owner;
-	acceptor.port = state->local_port;
-	bpf_map_update_elem(&acceptors, &acceptor, &owner, BPF_ANY);
-	state->owner = owner;
+	__sync_fetch_and_or(&state->flags, SOCKET_OWNER_SETTLED);
 	return 0;
 }
 

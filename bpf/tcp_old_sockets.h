@@ -70,7 +70,8 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	if (!tcp)
 		return 0;
 	first.role = bpf_map_lookup_elem(&listen_ports, &listen) ? ROLE_SERVER : ROLE_CLIENT;
-	first.flags = flags | SOCKET_ESTABLISHED | SOCKET_COUNTED | SOCKET_PREEXISTING | SOCKET_OWNER_CONFIRMED;
+	first.flags = flags | SOCKET_ESTABLISHED | SOCKET_COUNTED | SOCKET_PREEXISTING | SOCKET_OWNER_CONFIRMED |
+		      SOCKET_OWNER_SETTLED;
 	first.owner = first.listener_owner = owner_of(task);
 	first.start_ns = bpf_ktime_get_ns();
 	first.local_port = listen.port;

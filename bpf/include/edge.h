@@ -154,6 +154,7 @@ enum socket_flags {
 	SOCKET_SEEN_UNCONFIRMED = 128,
 	SOCKET_RESET_SENT = 256,   /* counted; a connection is reset once */
 	SOCKET_RESET_RECEIVED = 512,
+	SOCKET_OWNER_SETTLED = 1024, /* what follows from SOCKET_OWNER_CONFIRMED is done: owner and edge stay */
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */

@@ -9,7 +9,7 @@
 static bool user_short_way = true; // off: everything goes step by step
 static bool user_wants_traces = true;
 #define HTTP_SHORT_WAY user_short_way
-#include "../../bpf/http1_conn.h"
+#include "../../bpf/http1_whole.h"
 
 struct finished {
   struct http_exchange exchange;
@@ -70,7 +70,5 @@ static void user_call(struct http_conn *conn, struct http_call *call, unsigned d
   call->base = call->left = call->skip = 0;
   call->total = total;
   call->begin_ns = call->end.now_ns = now;
-  if (!http_begin_call(conn, call))
-    return;
-  http_take(conn, call, USER_STEPS);
+  http_take(conn, call, true, USER_STEPS);
 }
