@@ -14,6 +14,8 @@
 #include "owner.h"
 #include "preemption.h"
 #include "socket.h"
+#include "nat.h"
+#include "conntrack.h"
 #include "tcp_account.h"
 #include "tcp_old_sockets.h"
 
@@ -82,6 +84,8 @@ static __always_inline int on_connect(struct sock *sk)
 		count_lost(LOST_SOCKET_STORAGE);
 	else if (state->self == (u64)sk && state->start_ns != first.start_ns)
 		*state = first; /* a socket used again after connect() failed, or after shutdown and reuse */
+	if (state && !(first.flags & SOCKET_IGNORED) && !current_is_kernel_thread())
+		find_dialled(sk, state);
 	return 0;
 }
 
@@ -117,6 +121,7 @@ static __always_inline int on_established_client(struct sock *sk, struct socket_
 	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	state->pair = pair_of(tcp, ROLE_CLIENT);
 	state->connect_us = duration_us > 0xfffffffe ? 0xffffffff : duration_us + 1;
+	find_backend(sk, state);
 	if (bpf_map_update_elem(&pairs, &state->pair, &pair, BPF_ANY))
 		count_lost(LOST_PAIR_TABLE_FULL);
 	__sync_fetch_and_or(&state->flags, SOCKET_ESTABLISHED);
@@ -196,6 +201,7 @@ static __always_inline int on_connect_failed(struct sock *sk, struct socket_stat
 	u32 id;
 
 	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	find_backend(sk, state);
 	id = edge_of(sk, state);
 	edge = bpf_map_lookup_elem(&edges, &id);
 	if (!edge) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "edge.h"
+#include "nat.h"
 #include "owner.h"
 #include "socket.h"
 #include "tcp_account.h"
@@ -31,15 +32,7 @@ static __noinline u64 pair_of_old(struct sock *sk, u32 netns)
 	u32 local[4] = {}, remote[4] = {};
 	u8 family = remote_address(sk, (u8 *)remote);
 
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		local[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		local[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		local[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		local[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-	} else {
-		local[2] = bpf_htonl(0xffff);
-		local[3] = sk->__sk_common.skc_rcv_saddr;
-	}
+	local_address(sk, (u8 *)local);
 	if (!is_loopback((u8 *)remote, family))
 		netns = 0; /* the other end may live in another one */
 	return endpoint_hash(local, local_port_of(sk), netns) +
@@ -85,6 +78,8 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	first.out_of_order_segments = tcp->rcv_ooopack;
 	first.receiver_limited = chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED);
 	first.sndbuf_limited = chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED);
+	if (first.role == ROLE_CLIENT)
+		find_backend(sk, &first);
 	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
 		count_lost(LOST_SOCKET_STORAGE);
 	else

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -218,6 +220,33 @@ napi_value AttachNetns(Call& call) {
   return Adopt(call, target, link);
 }
 
+// attachNetlink(object, program, protocol, groups): a netlink socket of this process's network namespace, subscribed to
+// these multicast groups, with the program as its filter. It is no link, but it ends with the process all the same.
+napi_value AttachNetlink(Call& call) {
+  Target target;
+  int64_t protocol, groups;
+  if (!GetTarget(call, &target) || !call.GetInt(2, &protocol) || !call.GetInt(3, &groups)) return nullptr;
+  LogCapture log;
+  std::string where = " to netlink protocol " + std::to_string(protocol);
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+  if (fd < 0) return Refused(call, target, errno, where, log);
+  int program = bpf_program__fd(target.program);
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = groups;
+  // the filter first: whoever is subscribed without it has messages to read
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) ||
+      bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address))) {
+    int error = errno;
+    close(fd);
+    return Refused(call, target, error, where, log);
+  }
+  napi_value link = Adopt(call, target, nullptr, fd);
+  auto handle = std::static_pointer_cast<Link>(target.object->children.back());
+  handle->socket = true;
+  return link;
+}
+
 std::shared_ptr<Link> GetLink(Call& call) {
   auto link = call.Get<Link>(0, Kind::kLink, "BPF link");
   if (link && link->closed()) {
@@ -232,7 +261,7 @@ napi_value Read(Call& call) {
   auto link = GetLink(call);
   int64_t limit;
   if (!link || !call.GetInt(1, &limit)) return nullptr;
-  if (link->tc) return call.Misuse("a tc filter cannot be read");
+  if (link->tc || link->socket) return call.Misuse("only an iterator can be read");
   int fd = bpf_iter_create(link->fd());
   if (fd < 0) return call.Fail(fd, "cannot start the iterator");
   std::vector<uint8_t> out(64 << 10);
@@ -259,11 +288,35 @@ napi_value Read(Call& call) {
   return call.Bytes(out.data(), used);
 }
 
-// linkInfo(link): {id, type, programId} | undefined (a tc filter is no link)
+// linkRequest(link, message): sends a netlink message and takes in the answer, datagram by datagram, until there is no
+// more; how much of it is left to see is up to the filter. Returns how many datagrams came.
+napi_value Request(Call& call) {
+  auto link = GetLink(call);
+  const uint8_t* data;
+  size_t size;
+  if (!link || !call.GetBytes(1, &data, &size)) return nullptr;
+  if (!link->socket) return call.Misuse("only a netlink socket can be asked");
+  if (send(link->raw_fd, data, size, 0) < 0) return call.Fail(errno, "the netlink request failed");
+  // A dump grows by one datagram with each that is read, as long as the buffer: a small one keeps each to a page.
+  struct {
+    nlmsghdr head;
+    int error;
+  } answer;
+  for (double count = 0;; count++) {
+    ssize_t got = recv(link->raw_fd, &answer, sizeof(answer), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return call.Number(count);
+    if (got < 0) return call.Fail(errno, "reading the netlink answer failed");
+    if (got == sizeof(answer) && answer.head.nlmsg_type == NLMSG_ERROR && answer.error)
+      return call.Fail(answer.error, "the kernel refuses the netlink request");
+  }
+}
+
+// linkInfo(link): {id, type, programId} | undefined (neither a tc filter nor a socket is a link)
 napi_value Info(Call& call) {
   auto link = GetLink(call);
   if (!link) return nullptr;
-  if (link->tc) return call.Undefined();
+  if (link->tc || link->socket) return call.Undefined();
   bpf_link_info info{};
   uint32_t size = sizeof(info);
   int error = bpf_link_get_info_by_fd(link->fd(), &info, &size);
@@ -300,7 +353,9 @@ void ExportAttach(napi_env env, napi_value exports) {
   Export(env, exports, "attachXdp", AttachXdp);
   Export(env, exports, "attachCgroup", AttachCgroup);
   Export(env, exports, "attachNetns", AttachNetns);
+  Export(env, exports, "attachNetlink", AttachNetlink);
   Export(env, exports, "linkRead", Read);
+  Export(env, exports, "linkRequest", Request);
   Export(env, exports, "linkInfo", Info);
   Export(env, exports, "linkClose", Close);
   Export(env, exports, "linkIsClosed", IsClosed);

@@ -50,7 +50,7 @@ class Handle {
 
 class Object;
 
-// One attachment: a bpf_link, or for legacy tc a filter that has to be removed by hand.
+// One attachment: a bpf_link, a filtered netlink socket, or for legacy tc a filter that has to be removed by hand.
 class Link final : public Handle {
  public:
   Link(std::shared_ptr<Env> env, Object* object) : Handle(Kind::kLink, std::move(env)), object(object) {}
@@ -62,6 +62,7 @@ class Link final : public Handle {
   Object* object;  // owner; null once closed
   bpf_link* link = nullptr;
   int raw_fd = -1;
+  bool socket = false;  // raw_fd is a netlink socket that the program filters
   bool tc = false;
   bpf_tc_hook tc_hook{};
   bpf_tc_opts tc_opts{};

@@ -51,6 +51,11 @@ struct edge_key {
 	u8 family; /* 4 or 6; a v4-mapped address is 4 */
 	u8 pad;
 	u8 address[16]; /* v4-mapped; zero unless the scope is SCOPE_ADDRESS */
+	/* Clients: what answers where it is not what was dialled, see nat.h. Zero where it is the same, where it is not
+	 * known, where its address is none that userspace asked to keep, and where `peer` says who it is. */
+	u16 reached_port; /* host order */
+	u16 pad2;
+	u8 reached[16];
 };
 
 /* Upper bounds in microseconds, ascending; one more bucket holds what is above the last.
@@ -155,6 +160,8 @@ enum socket_flags {
 	SOCKET_RESET_SENT = 256,   /* counted; a connection is reset once */
 	SOCKET_RESET_RECEIVED = 512,
 	SOCKET_OWNER_SETTLED = 1024, /* what follows from SOCKET_OWNER_CONFIRMED is done: owner and edge stay */
+	SOCKET_TRANSLATED = 2048, /* the socket's remote address was dialled, `other` answers */
+	SOCKET_REDIRECTED = 4096, /* `other` was dialled, the socket's remote address answers */
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */
@@ -184,6 +191,9 @@ struct socket_state {
 	u32 resets_sent; /* not yet accounted */
 	u32 resets_received;
 	u32 connect_us; /* not yet accounted; one more than it took, so that 0 says nothing */
+	u8 other[16]; /* see SOCKET_TRANSLATED and SOCKET_REDIRECTED; v4-mapped */
+	u16 other_port; /* host order */
+	u8 pad2[6];
 };
 
 /* Everything that can be lost or degraded in the kernel, by number; their names come from this enum,
@@ -196,6 +206,7 @@ enum lost_stage {
 	LOST_SOCKET_UNSEEN,	/* sockets that closed without our ever having seen them */
 	LOST_EDGE_GONE,		/* an account whose edge had been removed and could not be made anew */
 	LOST_ESTABLISHED,	/* connections seen only at their end: counted, but without their handshake's time */
+	LOST_CONNTRACK_MESSAGE,	/* entries of connection tracking that are not laid out as we know them */
 	LOST_STAGES,
 };
 

@@ -85,6 +85,11 @@ enum {
 #define ECONNREFUSED 111
 #define EHOSTUNREACH 113
 
+/* include/uapi/linux/bpf.h: the verifier translates accesses, so the offsets are fixed */
+struct __sk_buff {
+	__u32 len;
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct in6_addr {

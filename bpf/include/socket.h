@@ -76,6 +76,17 @@ static __noinline int classify_remote(struct edge_key *key, const struct range_k
 	return 0;
 }
 
+/* What answers, where that is not what was dialled. An address that nobody asked to keep would be one edge each. */
+static __always_inline void keep_reached(struct edge_key *key, const struct range_key *reached, u16 port)
+{
+	struct range *range = bpf_map_lookup_elem(&ranges, reached);
+
+	if (!range || range->kind != RANGE_KEEP)
+		return;
+	__builtin_memcpy(key->reached, reached->address, 16);
+	key->reached_port = port;
+}
+
 static __always_inline u32 other_edge(u8 role)
 {
 	count_lost(LOST_EDGE_TABLE_FULL);
@@ -159,6 +170,28 @@ static __always_inline u32 adopt_edge(struct socket_state *state, u32 id)
 	return id;
 }
 
+/* The remote end of a client: what it dialled and, unless the peer is known, what answers. */
+static __noinline int classify_server(struct edge_key *key, struct range_key *remote, struct socket_state *state)
+{
+	struct range_key reached = {.prefix_bits = 128};
+	u16 port = state->other_port;
+
+	key->remote_port = state->remote_port;
+	if (state->flags & SOCKET_REDIRECTED) {
+		reached = *remote;
+		port = state->remote_port;
+		__builtin_memcpy(remote->address, state->other, 16);
+		key->remote_port = state->other_port;
+	} else if (state->flags & SOCKET_TRANSLATED) {
+		__builtin_memcpy(reached.address, state->other, 16);
+	} else {
+		return classify_remote(key, remote);
+	}
+	if (!key->peer)
+		keep_reached(key, &reached, port);
+	return classify_remote(key, remote);
+}
+
 static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 {
 	struct range_key remote = {.prefix_bits = 128};
@@ -171,11 +204,12 @@ static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 	} else {
 		key.family = remote_address(sk, remote.address);
 		key.peer = peer_of(state);
-		if (state->role == ROLE_SERVER)
+		if (state->role == ROLE_SERVER) {
 			key.local_port = state->local_port;
-		else
-			key.remote_port = state->remote_port;
-		classify_remote(&key, &remote);
+			classify_remote(&key, &remote);
+		} else {
+			classify_server(&key, &remote, state);
+		}
 	}
 	/* Closed, unless it is the close itself that asks: the address just read may be another socket's. */
 	id = state->flags & SOCKET_CLOSED ? state->edge_id : 0;

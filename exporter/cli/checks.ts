@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Config } from '../config/schema.ts';
 import { detectCgroupMode } from '../identity/cgroup_mode.ts';
+import { silence } from '../kernel/conntrack.ts';
 import { type Feature, KernelFeatures } from '../kernel/features.ts';
 
 /** `missing`: the agent works without it. `failed`: it does not. */
@@ -71,6 +72,14 @@ function cgroups(config: Config): Check {
   return { name: 'cgroups', state: 'ok', detail: `${layout}, ${read}, ${where}` };
 }
 
+function tracking(): Check {
+  const reason = silence();
+  const use = 'the pod behind a Service';
+  return reason === undefined
+    ? { name: 'conntrack', state: 'ok', detail: use }
+    : { name: 'conntrack', state: 'missing', detail: `${reason} (${use})` };
+}
+
 const FILES = ['../../build/native/knp.node', '../../build/bpf/tcp.bpf.o'] as const;
 
 function files(): Check {
@@ -96,6 +105,7 @@ export function kernelChecks(config: Config, features = new KernelFeatures()): C
     guarded('capabilities', () => capabilities(features)),
     guarded('lockdown', () => lockdown(features)),
     guarded('cgroups', () => cgroups(config)),
+    guarded('conntrack', tracking),
   ];
   // Without rights or type information every feature would be missing for that one reason, already said.
   if (checks[0]?.state === 'ok') {

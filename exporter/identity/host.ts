@@ -92,7 +92,7 @@ export class HostIdentity implements Identity {
   readonly #locals = new WeakMap<OwnerInfo, Workload>();
   #addresses = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  readonly #unresolved = { local: 0, remote: 0 };
+  readonly #unresolved = { local: 0, remote: 0, backend: 0 };
 
   /** @throws InvalidRangeError when a range is malformed */
   constructor(options: HostIdentityOptions = {}) {
@@ -252,6 +252,11 @@ export class HostIdentity implements Identity {
   unknown(end: 'local' | 'remote' = 'remote'): RemoteIdentity {
     this.#unresolved[end]++;
     return { workload: this.workloads.of('unknown', 'Unknown') };
+  }
+
+  /** Counts an answer that names a Service as a whole, because nothing says which of its pods answers. */
+  countBackend(): void {
+    this.#unresolved.backend++;
   }
 
   ranges(): readonly IdentityRange[] {

@@ -128,7 +128,12 @@ export interface IdentityStats {
   /** Answers of kind `Unknown` given so far. */
   readonly unknown: number;
   /** The same by which end was asked for. */
-  readonly unresolved: { readonly local: number; readonly remote: number };
+  readonly unresolved: {
+    readonly local: number;
+    readonly remote: number;
+    /** Services for which nothing said which of their pods answers. */
+    readonly backend: number;
+  };
   /** Things known now, by what they are: `pods`, `services`, `nodes`, `pod_addresses`, `cgroups`, … */
   readonly known: Readonly<Record<string, number>>;
   /** Requests, bytes and errors of the API server's watches and the like. */

@@ -63,8 +63,8 @@ export const call = addon as Record<
   | `object${'Open' | 'Close' | 'IsClosed' | 'Load' | 'Programs' | 'Maps' | 'Btf' | 'SetInitialValue' | 'SetAutoload'}`
   | `object${'SetMaxEntries' | 'SetAutocreate' | 'ReuseMap' | 'Map'}`
   | `program${'Fd' | 'Info' | 'TestRun'}`
-  | `attach${'' | 'Iterator' | 'Uprobe' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns'}`
-  | `link${'Read' | 'Info' | 'Close' | 'IsClosed'}`
+  | `attach${'' | 'Iterator' | 'Uprobe' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns' | 'Netlink'}`
+  | `link${'Read' | 'Request' | 'Info' | 'Close' | 'IsClosed'}`
   | `map${'Info' | 'Lookup' | 'Update' | 'UpdateMany' | 'Delete' | 'ReadAll' | 'Count' | 'Clear'}`
   | `ring${'Open' | 'Take' | 'Ref' | 'Close' | 'IsClosed'}`
   | `stats${'Enable' | 'Close' | 'IsClosed'}`

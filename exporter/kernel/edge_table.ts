@@ -31,6 +31,9 @@ export interface EdgeKey {
   readonly remotePort: number;
   /** 16 bytes, IPv4 as v4-mapped; zero unless the scope is `exact`. */
   readonly address: Uint8Array;
+  /** What answers where something else was dialled and `peer` is not known; `reachedPort` is 0 where there is none. */
+  readonly reached: Uint8Array;
+  readonly reachedPort: number;
   /** The edge that everything folds into once the table is full. */
   readonly other: boolean;
 }
@@ -146,6 +149,7 @@ export class EdgeTable {
     const role = ROLES[values[at + edge.offset('key.role')] ?? 0];
     if (role === undefined) throw new Error(`edge ${id} has no role`);
     const address = at + edge.offset('key.address');
+    const reached = at + edge.offset('key.reached');
     return {
       id,
       role,
@@ -157,6 +161,8 @@ export class EdgeTable {
       localPort: values.readUInt16LE(at + edge.offset('key.local_port')),
       remotePort: values.readUInt16LE(at + edge.offset('key.remote_port')),
       address: Uint8Array.from(values.subarray(address, address + 16)),
+      reached: Uint8Array.from(values.subarray(reached, reached + 16)),
+      reachedPort: values.readUInt16LE(at + edge.offset('key.reached_port')),
       other: id < FIRST_ID,
     };
   }

@@ -180,6 +180,16 @@ export class BpfProgram {
     return this.#link(call.attachNetns(this.#external, this.name, path));
   }
 
+  /**
+   * Makes a socket filter the filter of a new netlink socket in the process's network namespace.
+   * @param options `protocol`: NETLINK_* of linux/netlink.h; `groups`: multicast groups to subscribe to, a bit each
+   */
+  attachNetlink(options: { readonly protocol: number; readonly groups: number }): BpfLink {
+    const protocol = requireInteger(options.protocol, 'protocol', 0, 31);
+    const groups = requireInteger(options.groups, 'groups', 0, INT_MAX);
+    return this.#link(call.attachNetlink(this.#external, this.name, protocol, groups));
+  }
+
   /** Runs the program on given data or context (BPF_PROG_TEST_RUN). */
   testRun(options: TestRunOptions = {}): TestRunResult {
     const repeat = requireInteger(options.repeat ?? 1, 'repeat', 1, INT_MAX);
@@ -227,7 +237,16 @@ export class BpfLink {
     return call.linkRead(this.#external, maxBytes);
   }
 
-  /** Undefined for a classic tc filter, which is no link. */
+  /**
+   * Sends a request through an attached netlink socket and waits until all of the answer has passed the filter.
+   * @returns how many datagrams of it the filter let through
+   * @throws KernelError for what the kernel answers to a request that it refuses
+   */
+  request(message: Uint8Array): number {
+    return call.linkRequest(this.#external, message);
+  }
+
+  /** Undefined for a classic tc filter and a netlink socket, which are no links. */
   info(): { readonly id: number; readonly type: string; readonly programId: number } | undefined {
     return call.linkInfo(this.#external);
   }

@@ -158,10 +158,17 @@ export class EdgeDirectory {
     if (peerId !== 0 && peer === undefined) return undefined;
     const owner = this.ownerInfo(key.owner);
     const exact = key.scope === 'exact' ? { address: key.address } : {};
+    const apart = key.role === 'client' && (peer !== undefined || key.reachedPort !== 0);
     const dialled =
-      key.scope === 'exact' && key.role === 'client' && peer !== undefined
-        ? { dialled: { address: key.address, port: key.remotePort } }
-        : {};
+      key.scope === 'exact' && apart ? { dialled: { address: key.address, port: key.remotePort } } : {};
+    if (key.reachedPort !== 0)
+      return this.#identity.remote({
+        scope: 'exact',
+        address: key.reached,
+        port: key.reachedPort,
+        ...dialled,
+        ...(owner && { owner }),
+      });
     return this.#identity.remote({
       scope: key.scope,
       ...exact,

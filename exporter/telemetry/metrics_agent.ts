@@ -294,7 +294,8 @@ export const AGENT_METRICS = defineMetrics([
     name: 'knp.identity.unresolved',
     kind: 'counter',
     unit: '{lookup}',
-    description: 'Lookups that found no better name than `unknown`.',
+    description:
+      'Lookups that found no better name than `unknown` or, of kind `backend`, than the Service that was dialled.',
     attributes: ['kind'],
   },
   {

@@ -243,8 +243,7 @@ export class KubernetesIdentity implements Identity {
     // After the pods: an agent that is not on its node's network has its own pod's address.
     if (this.#host.isOwn(text)) return this.#onNode(text, port, undefined);
     const service = this.#cluster.serviceAt(text, port);
-    if (service !== undefined)
-      return { workload: this.#serviceTarget(service) ?? this.#serviceWorkload(service) };
+    if (service !== undefined) return this.#someBackend(service);
     const endpoint = this.#cluster.endpointAt(text, port) ?? this.#cluster.endpointAtAddress(text);
     if (endpoint !== undefined) return this.#endpoint(endpoint, at);
     return this.#stranger(text);
@@ -269,10 +268,15 @@ export class KubernetesIdentity implements Identity {
       const endpoint = this.#cluster.endpointAt(text, port);
       if (endpoint !== undefined) return this.#endpoint(endpoint, this.#now());
       const service = this.#cluster.serviceByNodePort(port);
-      if (service !== undefined)
-        return { workload: this.#serviceTarget(service) ?? this.#serviceWorkload(service) };
+      if (service !== undefined) return this.#someBackend(service);
     }
     return { workload: this.#nodeWorkload(node) };
+  }
+
+  /** A service that was dialled, where nothing says which of its pods answers. */
+  #someBackend(service: ServiceRef): RemoteIdentity {
+    this.#host.countBackend();
+    return { workload: this.#serviceTarget(service) ?? this.#serviceWorkload(service) };
   }
 
   #nodeWorkload(node: Node | undefined): Workload {

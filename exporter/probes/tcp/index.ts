@@ -4,6 +4,7 @@ import type { Config } from '../../config/schema.ts';
 import { parseCidr } from '../../identity/address.ts';
 import type { CgroupMode, Identity } from '../../identity/types.ts';
 import { Btf } from '../../kernel/btf.ts';
+import * as conntrack from '../../kernel/conntrack.ts';
 import { EdgeTable, type EdgeTableLayouts, type EdgeTableMaps } from '../../kernel/edge_table.ts';
 import type { BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
 import { type BpfLink, type BpfObject, kernelBtf } from '../../kernel/native.ts';
@@ -32,6 +33,11 @@ const PROGRAMS: readonly Purpose[] = [
   {
     purpose: 'resets sent',
     alternatives: [{ program: ['tcp_reset_sent', 'tcp_reset_sent_nested'] }],
+    optional: true,
+  },
+  {
+    purpose: 'translated addresses',
+    alternatives: [{ program: 'conntrack_messages', attach: conntrack.subscribe }],
     optional: true,
   },
   {
@@ -129,6 +135,12 @@ function iterator(loaded: LoadedProbe, ...programs: string[]): BpfLink {
   return link;
 }
 
+/** Before the sockets are looked for, so that clients that were connected already find what answers them. */
+function learnTranslations(loaded: LoadedProbe): void {
+  const link = loaded.links.get('conntrack_messages');
+  if (link !== undefined) conntrack.readAll(link);
+}
+
 /**
  * Loads and attaches the probe; connections are counted from here on.
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
@@ -145,7 +157,7 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
     object: 'tcp',
     programs: PROGRAMS,
     rodata: ownerRodata,
-    maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners, pairs: sockets },
+    maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners, pairs: sockets, backends: sockets },
     prepare: (object) => {
       table = edgeTable(object);
       table.initialise();
@@ -153,6 +165,7 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
     },
   });
   if (table === undefined) throw new Error('the loader did not prepare the TCP maps');
+  learnTranslations(loaded);
   iterator(loaded, 'find_listeners').read();
   iterator(loaded, 'find_sockets').read();
   return { ...assemble(loaded, table, options), ownerRodata };

@@ -11,9 +11,10 @@ import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
 import { patience } from '../../guests/scale.ts';
 import { buildPeer as build, peerPath } from '../peers/build.ts';
 
-export { scaled } from '../../guests/scale.ts';
+export { patience, scaled } from '../../guests/scale.ts';
 
-const PEER = peerPath('tcp_peer');
+/** The program; see test/kernel/peers/tcp_peer.c. */
+export const PEER = peerPath('tcp_peer');
 
 /** Compiles the peer if need be. */
 export const buildPeer = (): void => build('tcp_peer');
@@ -195,6 +196,7 @@ export const NOTHING_LOST = {
   socket_storage: 0,
   edge_gone: 0,
   established: 0,
+  conntrack_message: 0,
 };
 
 /** `tcp_info` of sockets as `ss` prints it, by field name. */

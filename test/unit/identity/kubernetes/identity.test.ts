@@ -631,6 +631,7 @@ describe('the API server', () => {
 
 it('tells what it knows and could not name, as metrics', async () => {
   server.put('pods', pod('checkout', { ip: '10.1.1.5' }));
+  server.put('services', service('front', { clusterIP: '10.96.0.20' }));
   create();
   const store = new SeriesStore();
   const collector = new Collector({ store, sources: [createIdentitySource({ store, identity })] });
@@ -642,6 +643,7 @@ it('tells what it knows and could not name, as metrics', async () => {
   const { unresolved } = identity.stats();
   identity.local(owner({ path: [`pod${uid('nobody')}`, 'burstable', 'kubepods'] }));
   name({ scope: 'exact' });
+  name(exact('10.96.0.20', { port: 80 }));
   server.endWatches();
   await until(
     () => Object.values(identity.stats().resources).every((each) => each.watchRestarts === 1),
@@ -650,12 +652,13 @@ it('tells what it knows and could not name, as metrics', async () => {
   await collector.collect();
   await collector.collect();
   expect(read('knp.identity.unresolved')).toEqual({
+    'kind="backend"': unresolved.backend + 1,
     'kind="local"': unresolved.local + 1,
     'kind="remote"': unresolved.remote + 1,
   });
   expect(read('knp.kubernetes.objects')).toEqual({
     'resource="pods"': 2,
-    'resource="services"': 1,
+    'resource="services"': 2,
     'resource="endpointslices"': 1,
     'resource="nodes"': 3,
   });
