@@ -72,6 +72,14 @@ async function until(condition: () => boolean, what: string): Promise<void> {
   }
 }
 
+/**
+ * Waits until the client knows of its watch. Its own counter says so: the server has a watch before the client has heard
+ * of it, and objects of a list are there before the list is complete, so that a fault would hit the list.
+ */
+async function watching(): Promise<void> {
+  await until(() => reflector?.counters.watches === 1, 'watching');
+}
+
 /** Waits until a last change has arrived and with it everything before, be it by a watch or by the end of a list. */
 async function settle(): Promise<void> {
   put('marker', ++marker);
@@ -103,7 +111,7 @@ describe('in good times', () => {
 
   it('an empty list is complete, too', async () => {
     const { counters } = run();
-    await until(() => server.watching === 1, 'watching');
+    await watching();
     expect(reflector?.synced).toBe(true);
     expect(counters).toMatchObject({ lists: 1, pages: 1, watches: 1, failures: 0 });
   });
@@ -111,6 +119,7 @@ describe('in good times', () => {
   it('goes on after a watch that ended or was cut, without a new list', async () => {
     for (let index = 0; index < 10; index++) put(`pod-${index}`, index);
     run();
+    await watching();
     await settle();
     for (let round = 0; round < 5; round++) {
       if (round % 2) server.endWatches();
@@ -125,7 +134,7 @@ describe('in good times', () => {
   it('a bookmark moves the place to go on from, so that history may be forgotten', async () => {
     put('pod', 1);
     run();
-    await until(() => server.watching === 1, 'watching');
+    await watching();
     await settle();
     // Changes of other kinds move the server's version on, this watch hears nothing of them.
     for (let index = 0; index < 20; index++) server.put('services', { metadata: { name: 's' } });
@@ -142,7 +151,7 @@ describe('in good times', () => {
     put('pod', 1);
     put('gone', 1);
     run();
-    await until(() => server.watching === 1, 'watching');
+    await watching();
     await settle();
     server.fault = ({ verb }) => (verb === 'watch' ? { kind: 'reset' } : undefined);
     server.cutConnections();
@@ -166,9 +175,9 @@ describe('in good times', () => {
     await until(() => server.requests.length === 1, 'asked');
     await hanging.stop();
     server.fault = () => undefined;
-    const watching = run();
-    await until(() => server.watching === 1, 'watching');
-    await watching.stop();
+    const standing = run();
+    await watching();
+    await standing.stop();
     await until(() => server.watching === 0, 'gone');
   });
 });
@@ -199,9 +208,10 @@ describe('faults of the server', () => {
 
   it('garbage in a watch loses nothing', async () => {
     put('pod', 1);
-    run();
+    const { counters } = run();
+    await watching();
     await settle();
-    for (const garbage of [
+    const pieces = [
       '\0\0\n',
       '{"type":"ADDED"}\n',
       '{"type":"WHAT","object":{"metadata":{"resourceVersion":"1"}}}\n',
@@ -209,17 +219,21 @@ describe('faults of the server', () => {
       '[]\n',
       '{"type":"MODIFIED","object":{"metadata":{"resourceVersion":"7"}}}\n',
       '{"type":"ADDED","obj\n',
-    ]) {
+    ];
+    for (const garbage of pieces) {
       server.writeToWatches(garbage);
       put('pod', ++marker);
       await settle();
     }
     expect(server.lists('pods')).toBe(1);
+    // Every piece has reached a watch.
+    expect(counters.failures).toBe(pieces.length);
   });
 
   it('a place at which the server only ever answers garbage is left by a new list', async () => {
     put('pod', 1);
     run();
+    await watching();
     await settle();
     let bad = true;
     server.fault = ({ verb, query }: FakeRequest) => {
@@ -310,6 +324,7 @@ describe('faults of the server', () => {
   it('a server that is away is named; everything is caught up when it is back', async () => {
     put('pod', 1);
     run();
+    await watching();
     await settle();
     await server.stop();
     await until(() => problems.length === 1, 'noticed');
