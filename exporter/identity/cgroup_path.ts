@@ -197,6 +197,11 @@ function inPod(components: readonly string[], pod: Pod): CgroupName {
   return { kind: 'pod', podUid: pod.uid, ...qos };
 }
 
+/** Whether a cgroup says who its processes are, so that process names need not tell them apart. */
+export function namesWorkload({ kind }: CgroupName): boolean {
+  return kind === 'container' || kind === 'pod' || kind === 'unit';
+}
+
 /**
  * Names a cgroup by its path.
  * @param components directory names, root first, as {@link splitCgroupPath} and {@link kernelComponents} give them. The

@@ -12,6 +12,7 @@ import {
   KERNEL_NAMES,
   kernelComponents,
   nameCgroup,
+  namesWorkload,
   splitCgroupPath,
 } from './cgroup_path.ts';
 import { Changes } from './changes.ts';
@@ -177,8 +178,7 @@ export class HostIdentity implements Identity {
   }
 
   namedByCgroup(owner: OwnerInfo): boolean {
-    const { kind } = this.localEnd(owner).cgroup;
-    return kind === 'container' || kind === 'pod' || kind === 'unit';
+    return namesWorkload(this.localEnd(owner).cgroup);
   }
 
   local(owner: OwnerInfo): Workload {

@@ -57,6 +57,9 @@ export class EdgeDirectory {
   readonly #owners = new Map<number, OwnerInfo>();
   /** Ports of this host → owners that listen there. */
   readonly #listeners = new Map<number, Set<number>>();
+  /** What was asked of the kernel since the last batch: a system call each, and thousands of edges share few owners. */
+  readonly #namedOwners = new Set<number>();
+  readonly #servers = new Map<number, Map<number, number>>();
   #revision = -1;
 
   constructor(table: EdgeTable, identity: Identity) {
@@ -66,6 +69,8 @@ export class EdgeDirectory {
 
   /** Takes in the edges of a batch that are new. Call before asking for names. */
   learn(batch: EdgeBatch): void {
+    this.#namedOwners.clear();
+    this.#servers.clear();
     if (this.#identity.revision !== this.#revision) {
       this.#revision = this.#identity.revision;
       for (const [id, named] of this.#named) this.#before.set(id, named);
@@ -145,7 +150,10 @@ export class EdgeDirectory {
     const info = this.ownerInfo(owner);
     if (info === undefined) return undefined;
     const workload = this.#identity.local(info);
-    if (this.#identity.namedByCgroup(info)) this.#table.nameCgroup(BigInt(info.cgroupId));
+    if (!this.#namedOwners.has(owner)) {
+      this.#namedOwners.add(owner);
+      if (this.#identity.namedByCgroup(info)) this.#table.nameCgroup(BigInt(info.cgroupId));
+    }
     return workload;
   }
 
@@ -182,7 +190,17 @@ export class EdgeDirectory {
 
   /** Who serves on a port for which `listener` listens: with socket activation that is another process. */
   #server(listener: number, port: number): number {
-    return this.#table.acceptor(listener, port) ?? listener;
+    let byPort = this.#servers.get(listener);
+    if (byPort === undefined) {
+      byPort = new Map();
+      this.#servers.set(listener, byPort);
+    }
+    let server = byPort.get(port);
+    if (server === undefined) {
+      server = this.#table.acceptor(listener, port) ?? listener;
+      byPort.set(port, server);
+    }
+    return server;
   }
 
   /** Who listens on a port of this host, where exactly one does; for {@link Identity}. */

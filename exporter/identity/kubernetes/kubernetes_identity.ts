@@ -1,6 +1,7 @@
 // Identity on a node of a Kubernetes cluster: what host.ts knows, and above it pods, services and nodes from the API
 // server. Created by create.ts. Works from the first moment without the API server; names arrive late and are announced.
 import { canonicalAddress, isLoopback } from '../address.ts';
+import { namesWorkload } from '../cgroup_path.ts';
 import type { HostIdentity, LocalEnd } from '../host.ts';
 import {
   type CgroupMode,
@@ -147,7 +148,7 @@ export class KubernetesIdentity implements Identity {
   }
 
   namedByCgroup(owner: OwnerInfo): boolean {
-    return this.#host.namedByCgroup(owner);
+    return namesWorkload(this.#end(owner).cgroup);
   }
 
   local(owner: OwnerInfo): Workload {
