@@ -117,7 +117,13 @@ export class Collector {
       const reading = source.collect(nowMillis);
       if (reading === undefined) return undefined;
       this.running.add(source);
-      const done = reading.finally(() => this.running.delete(source));
+      const done = reading
+        .then((failure) => {
+          // Also when it comes too late for this collection: on a starved machine it may never come in time.
+          if (failure === undefined) this.readOnce.add(source.name);
+          return failure;
+        })
+        .finally(() => this.running.delete(source));
       const late = new Promise<string>((resolve) => {
         timer = setTimeout(() => resolve(`not done after ${this.timeoutMillis} ms`), this.timeoutMillis);
       });

@@ -137,9 +137,11 @@ test('a source that hangs fails after its time, is not asked again meanwhile, an
   );
   expect((await collector.collect()).failures.get('hangs')).toBe('not done after 20 ms');
   expect((await collector.collect()).failures.get('hangs')).toBe('still busy with an earlier collection');
-  expect([asked, collector.wasRead('works')]).toEqual([1, true]);
+  expect([asked, collector.wasRead('works'), collector.wasRead('hangs')]).toEqual([1, true, false]);
   release();
   await new Promise((resolve) => setImmediate(resolve));
+  // Too late for that collection, but read.
+  expect(collector.wasRead('hangs')).toBe(true);
   const next = collector.collect();
   release();
   expect((await next).failures.size).toBe(0);
@@ -155,6 +157,7 @@ test('a source that fails after it was given up does no harm', async () => {
   expect((await collector.collect()).failures.size).toBe(1);
   reject(new Error('too late to matter'));
   await new Promise((resolve) => setImmediate(resolve));
+  expect(collector.wasRead('late')).toBe(false);
 });
 
 test('two sources of one name are a bug', () => {
