@@ -22,6 +22,8 @@ function edge(id: number): EdgeKey {
     localPort: 0,
     remotePort: PORT,
     address: new Uint8Array(16),
+    reached: new Uint8Array(16),
+    reachedPort: 0,
     other: false,
   };
 }
