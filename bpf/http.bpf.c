@@ -9,7 +9,6 @@
 #include <bpf/bpf_core_read.h>
 #include "edge.h"
 #include "owner.h"
-#include "preemption.h"
 #include "socket.h"
 #include "sockio.h"
 #include "http_records.h"
@@ -49,6 +48,8 @@ struct {
 struct http_task {
 	u64 entry_ns;	   /* when the sending call began */
 	u64 noted;	   /* the socket whose call was noted at its entry, by fentry or kprobe; 0: none */
+	u64 delivered;	   /* the socket of the last call that was delivered */
+	u64 delivered_to;  /* up to where, and in which direction */
 	u64 buffer;	   /* what was noted: a user address, or a kernel's array of iovecs */
 	u64 length;	   /* bytes, or iovecs */
 	u64 offset;	   /* in the first iovec */
@@ -380,12 +381,7 @@ static __always_inline int http_on_close(struct sock *sk, int before, int after)
 	SEC("tp_btf/inet_sock_set_state")                                                                      \
 	int BPF_PROG(name, struct sock *sk, int before, int after)                                             \
 	{                                                                                                      \
-		if (sockio_guard)                                                                              \
-			forbid_preemption();                                                                   \
-		http_on_close(sk, before, after);                                                              \
-		if (sockio_guard)                                                                              \
-			allow_preemption();                                                                    \
-		return 0;                                                                                      \
+		return http_on_close(sk, before, after);                                                       \
 	}
 
 HTTP_STATE_PROGRAM(http_state)

@@ -98,6 +98,26 @@ static __always_inline int sockio_forget(enum sockio_provider provider)
 	return 0;
 }
 
+/*
+ * Several programs on one hook. The kernel does not run a tracing program that is already running on the same
+ * processor, and Linux 7.0 made tracepoints preemptible: one that was preempted counts as running, and what another
+ * task does meanwhile is missed. (To forbid preemption does not help: it then happens where it is allowed again, still
+ * within the program.) There a second program stands by on each hook; whichever is free does the work. A miss takes
+ * two tasks that were preempted at once on one processor, and is a counted loss like all bytes that were not shown.
+ */
+const volatile u32 sockio_stand_by = 0; /* set once, before loading */
+
+/* Was this call delivered by the other program? Every call moves the position. */
+static __always_inline bool sockio_delivered(struct http_task *task, struct sock *sk, struct tcp_sock *tcp, bool sends)
+{
+	u64 to = (u64)sockio_position(sk, tcp, sends) << 1 | sends;
+	bool done = task->delivered == (u64)sk && task->delivered_to == to;
+
+	task->delivered = (u64)sk;
+	task->delivered_to = to;
+	return done;
+}
+
 /* Does anybody care for this socket's bytes? Its connection, or NULL where it has to be looked at first. */
 static __always_inline bool sockio_wanted(struct sock *sk, struct http_conn **conn)
 {
@@ -145,6 +165,8 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 		http_count(HTTP_LOST_STORAGE, 1);
 		return 0;
 	}
+	if (sockio_stand_by && sockio_delivered(task, sk, tcp, sends))
+		return 0;
 	seen = sockio_find_buffers(task, sk, current, provider, sends) && !(flags & MSG_TRUNC);
 	task->call.direction = direction_of(role, sends);
 	task->call.blocks = !sends && !(flags & MSG_DONTWAIT) && !(current->flags & PF_IO_WORKER);
@@ -152,7 +174,7 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	task->call.end.now_ns = bpf_ktime_get_ns();
 	task->call.begin_ns = sends && seen && task->entry_ns ? task->entry_ns : task->call.end.now_ns;
 	if (!task->message_index)
-		task->entry_ns = 0; /* of this call: sys_enter may miss the next one (preemption.h) */
+		task->entry_ns = 0; /* of this call: the program at sys_enter may miss the next one */
 	if (!conn) {
 		conn = seen ? http_look(sk, state, task) : http_not_shown(sk);
 		if (!conn)
@@ -162,31 +184,20 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	return http_on_data(sk, tcp, conn, task, sends, seen);
 }
 
-/* Preemption is forbidden where it is possible and allowed: see preemption.h. Set once, before loading. */
-const volatile u32 sockio_guard = 0;
+#define SOCKIO_LENGTH_PROGRAMS(sent, received, provider)                                                       \
+	SEC("tp_btf/sock_send_length")                                                                         \
+	int BPF_PROG(sent, struct sock *sk, int length, int flags)                                             \
+	{                                                                                                      \
+		return sockio_deliver(sk, length, 0, true, provider);                                          \
+	}                                                                                                      \
+	SEC("tp_btf/sock_recv_length")                                                                         \
+	int BPF_PROG(received, struct sock *sk, int length, int flags)                                         \
+	{                                                                                                      \
+		return sockio_deliver(sk, length, flags, false, provider);                                     \
+	}
 
-static __always_inline int sockio_deliver_whole(struct sock *sk, int length, int flags, bool sends,
-						enum sockio_provider provider)
-{
-	if (sockio_guard)
-		forbid_preemption();
-	sockio_deliver(sk, length, flags, sends, provider);
-	if (sockio_guard)
-		allow_preemption();
-	return 0;
-}
-
-SEC("tp_btf/sock_send_length")
-int BPF_PROG(sockio_sent, struct sock *sk, int length, int flags)
-{
-	return sockio_deliver_whole(sk, length, 0, true, FROM_SYSCALL);
-}
-
-SEC("tp_btf/sock_recv_length")
-int BPF_PROG(sockio_received, struct sock *sk, int length, int flags)
-{
-	return sockio_deliver_whole(sk, length, flags, false, FROM_SYSCALL);
-}
+SOCKIO_LENGTH_PROGRAMS(sockio_sent, sockio_received, FROM_SYSCALL)
+SOCKIO_LENGTH_PROGRAMS(sockio_sent_nested, sockio_received_nested, FROM_SYSCALL)
 
 /* When a send begins. Most system calls are none, and a thread that never used a network has no storage. */
 SEC("tp_btf/sys_enter")
@@ -256,24 +267,20 @@ static __always_inline int sockio_enter(struct sock *sk, struct msghdr *msg)
 {
 	struct http_conn *conn;
 
-	forbid_preemption();
-	if (sk && http_is_tcp(sk) && sockio_wanted(sk, &conn))
-		sockio_note_entry(sk, msg, true);
-	allow_preemption();
-	return 0;
+	return sk && http_is_tcp(sk) && sockio_wanted(sk, &conn) ? sockio_note_entry(sk, msg, true) : 0;
 }
 
-SEC("fentry/tcp_sendmsg")
-int BPF_PROG(sockio_send_entry, struct sock *sk, struct msghdr *msg)
-{
-	return sockio_enter(sk, msg);
-}
+#define SOCKIO_ENTRY_PROGRAM(name, function)                                                                   \
+	SEC("fentry/" function)                                                                                \
+	int BPF_PROG(name, struct sock *sk, struct msghdr *msg)                                                \
+	{                                                                                                      \
+		return sockio_enter(sk, msg);                                                                  \
+	}
 
-SEC("fentry/tcp_recvmsg")
-int BPF_PROG(sockio_receive_entry, struct sock *sk, struct msghdr *msg)
-{
-	return sockio_enter(sk, msg);
-}
+SOCKIO_ENTRY_PROGRAM(sockio_send_entry, "tcp_sendmsg")
+SOCKIO_ENTRY_PROGRAM(sockio_send_entry_nested, "tcp_sendmsg")
+SOCKIO_ENTRY_PROGRAM(sockio_receive_entry, "tcp_recvmsg")
+SOCKIO_ENTRY_PROGRAM(sockio_receive_entry_nested, "tcp_recvmsg")
 
 /*
  * kprobe. Neither kprobe nor kretprobe may look into a socket's storage: the tracepoints say how the call ended.
@@ -309,17 +316,8 @@ int sockio_receive_kprobe(void *ctx)
  * How what was noted ended: by the tracepoints, or by fexit where these are not there.
  */
 
-SEC("tp_btf/sock_send_length")
-int BPF_PROG(sockio_sent_noted, struct sock *sk, int length, int flags)
-{
-	return sockio_deliver_whole(sk, length, 0, true, FROM_NOTE);
-}
-
-SEC("tp_btf/sock_recv_length")
-int BPF_PROG(sockio_received_noted, struct sock *sk, int length, int flags)
-{
-	return sockio_deliver_whole(sk, length, flags, false, FROM_NOTE);
-}
+SOCKIO_LENGTH_PROGRAMS(sockio_sent_noted, sockio_received_noted, FROM_NOTE)
+SOCKIO_LENGTH_PROGRAMS(sockio_sent_noted_nested, sockio_received_noted_nested, FROM_NOTE)
 
 SEC("fexit/tcp_sendmsg")
 int BPF_PROG(sockio_send_exit, struct sock *sk, struct msghdr *msg, size_t size, int result)

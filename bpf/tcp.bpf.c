@@ -12,7 +12,6 @@
 #include <bpf/bpf_core_read.h>
 #include "edge.h"
 #include "owner.h"
-#include "preemption.h"
 #include "socket.h"
 #include "nat.h"
 #include "conntrack.h"
@@ -307,6 +306,21 @@ static __always_inline int on_transition(struct sock *sk, int before, int after,
  * call and in softirq, and nowhere else. Linux 7.0 made them preemptible: there our programs forbid it while
  * they run, and two more stand by for the instants before and after.
  */
+extern void bpf_preempt_disable(void) __ksym __weak; /* Linux 6.11 */
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+static __always_inline void forbid_preemption(void)
+{
+	if (bpf_ksym_exists(bpf_preempt_disable) && bpf_ksym_exists(bpf_preempt_enable))
+		bpf_preempt_disable();
+}
+
+static __always_inline void allow_preemption(void)
+{
+	if (bpf_ksym_exists(bpf_preempt_disable) && bpf_ksym_exists(bpf_preempt_enable))
+		bpf_preempt_enable();
+}
+
 #define STATE_PROGRAM(name, first)                                                                             \
 	SEC("tp_btf/inet_sock_set_state")                                                                      \
 	int BPF_PROG(name, struct sock *sk, int before, int after)                                             \

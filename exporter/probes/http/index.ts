@@ -22,17 +22,14 @@ type HttpConfig = Config['probes']['http'];
 
 type Provider = Exclude<HttpConfig['provider'], 'auto'>;
 
-/** From here on a program forbids preemption while it runs, and others stand by: see bpf/include/preemption.h. */
+/** From here on a program may be preempted, and a second one stands by: see bpf/sockio_programs.h. */
 const PREEMPTIBLE_TRACEPOINTS: Feature = 'kernel:7.0';
 
 /** They say which socket a call was for and how it ended. */
 const LENGTHS = ['tracepoint:sock_send_length', 'tracepoint:sock_recv_length'] as const;
 
 /** Entry and exit of the functions, where those tracepoints are not there. */
-function fexit(
-  receiveExit: string,
-  ...needs: readonly Feature[]
-): Alternative & { readonly provider: Provider } {
+function fexit(receiveExit: string, ...needs: readonly Feature[]): Way {
   return {
     provider: 'fentry',
     program: ['sockio_send_entry', 'sockio_receive_entry', 'sockio_send_exit', receiveExit],
@@ -40,29 +37,39 @@ function fexit(
   };
 }
 
+type Way = Alternative & { readonly provider: Provider; readonly program: readonly string[] };
+
+/** The same with a second program on every hook but that of system calls, where the kernel needs it and where not. */
+function standingBy(way: Way): readonly Way[] {
+  const program = way.program.flatMap((name) =>
+    /_kprobe$|_sys_enter$/.test(name) ? [name] : [name, `${name}_nested`],
+  );
+  return [{ ...way, program, needs: [...(way.needs ?? []), PREEMPTIBLE_TRACEPOINTS] }, way];
+}
+
 /**
  * Ways to see payload, in order of preference: fentry sees what io_uring does too, and costs nothing elsewhere; the
  * system calls' registers need the least of a kernel; kprobes cost more than fentry and see the same.
  */
-const PAYLOAD: readonly (Alternative & { readonly provider: Provider })[] = [
-  {
+const PAYLOAD: readonly Way[] = [
+  ...standingBy({
     provider: 'fentry',
     program: ['sockio_send_entry', 'sockio_receive_entry', 'sockio_sent_noted', 'sockio_received_noted'],
     needs: ['fentry', ...LENGTHS],
-  },
+  }),
   // The parameters of tcp_recvmsg have changed; programs that ask for too many are refused.
   fexit('sockio_receive_exit', 'kernel:5.19'),
   fexit('sockio_receive_exit_nonblock'),
-  {
+  ...standingBy({
     provider: 'tracepoint',
     program: ['sockio_sent', 'sockio_received', 'sockio_sys_enter'],
     needs: LENGTHS,
-  },
-  {
+  }),
+  ...standingBy({
     provider: 'kprobe',
     program: ['sockio_send_kprobe', 'sockio_receive_kprobe', 'sockio_sent_noted', 'sockio_received_noted'],
     needs: ['kprobe', ...LENGTHS],
-  },
+  }),
 ];
 
 /** Pages that a process sends without touching them, where the provider does not show them. */
@@ -144,7 +151,7 @@ function rodata({
   const bounds = store.bounds('http.server.request.duration');
   return {
     ...rodata,
-    sockio_guard: loader.features.missing(PREEMPTIBLE_TRACEPOINTS) === undefined,
+    sockio_stand_by: loader.features.missing(PREEMPTIBLE_TRACEPOINTS) === undefined,
     http_bounds_ns: boundsValue(bounds),
     http_bounds: bounds.length,
     http_idle_ns: BigInt(idle_seconds) * 1_000_000_000n,
