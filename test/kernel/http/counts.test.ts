@@ -1,6 +1,7 @@
 // Counts are exact at full speed: what h2load and wrk say they did, what nginx's log says, and what the kernel counted
 // at both ends are the same numbers.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { KernelFeatures } from '../../../exporter/kernel/features.ts';
 import { scaled } from '../../guests/scale.ts';
 import { endAll, h2load, METHOD_STATUS, METHOD_STATUS_ROUTE, Nginx, Probe, run } from './harness.ts';
 
@@ -51,6 +52,24 @@ describe.each([1, 16, 256])('over %i connections', (connections) => {
     expect(await probe.lost()).toEqual({});
   }, 600_000);
 });
+
+it('counts once where a second program stands by on each hook, as on Linux 7', async () => {
+  const { release } = new KernelFeatures();
+  const features = new KernelFeatures({ release: () => (release.startsWith('7.') ? release : '7.0.0') });
+  const doubled = new Probe({ features });
+  try {
+    const programs = doubled.http.loaded.choices.flatMap((choice) => choice.programs);
+    expect(programs).toContainEqual(expect.stringMatching(/^sockio_sent.*_nested$/));
+    await h2load(nginx.url('/hello/1'), REQUESTS / 10, 16);
+    const port = { server_port: nginx.port };
+    const expected = { 'GET 200': REQUESTS / 10 };
+    expect(await doubled.table('server', port, METHOD_STATUS)).toEqual(expected);
+    expect(await doubled.table('client', port, METHOD_STATUS)).toEqual(expected);
+    expect(await probe.table('server', port, METHOD_STATUS)).toEqual(expected);
+  } finally {
+    doubled.close();
+  }
+}, 300_000);
 
 it('sends no message to userspace in the steady state', async () => {
   await h2load(nginx.url('/hello/1'), 1000, 4);

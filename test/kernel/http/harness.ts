@@ -24,6 +24,8 @@ export interface ProbeOptions {
   readonly shards?: number;
   /** Where the BPF objects are, if not in build/bpf. */
   readonly directory?: URL;
+  /** What the loader takes the kernel for. */
+  readonly features?: KernelFeatures;
 }
 
 /** Which requests: label values of the metric. */
@@ -71,7 +73,8 @@ export class Probe {
         traces_service_graph_request_client_seconds: bounds,
       },
     });
-    const loader = new BpfLoader(options.directory === undefined ? {} : { directory: options.directory });
+    const { directory, features } = options;
+    const loader = new BpfLoader({ ...(directory && { directory }), ...(features && { features }) });
     const identity = createHostIdentity({});
     // The test process makes requests too: nothing is left out as the agent's own.
     this.tcp = createTcpProbe({
