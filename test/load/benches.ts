@@ -2,38 +2,14 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { ROOT } from '../../scripts/house/files.ts';
-import { Agent, sample, withAgent } from './agent.ts';
+import { Agent, sample } from './agent.ts';
 import { HTTP_BENCHES } from './http.ts';
-import { type Bench, type BenchOptions, type Figure, figure, pairs, sleep } from './measure.ts';
+import { kept } from './kept.ts';
+import { type Bench, type BenchOptions, figure, sleep } from './measure.ts';
 import { acceptLoop, holdConnections, iperf, type Running, startIperf, startNginx, wrk } from './servers.ts';
 
 /** CPU and memory are watched over windows of Prometheus's default scrape interval, with one scrape in each. */
 const WINDOW_MILLIS = 15_000;
-
-/** A load on a server, with and without the agent: what share of it is kept. */
-async function kept(
-  options: BenchOptions,
-  load: { start?: () => Promise<Running>; measure: (server: Running, seconds: number) => Promise<number> },
-  goal: number,
-  rate: { unit: string; divisor: number },
-): Promise<Figure[]> {
-  const server = (await load.start?.()) ?? { port: 0, stop: async () => {} };
-  try {
-    await load.measure(server, 1); // warm
-    const measured = await pairs(options.pairs, {
-      without: () => load.measure(server, options.seconds),
-      with: () => withAgent(() => load.measure(server, options.seconds)),
-    });
-    const scaled = (values: number[]): number[] => values.map((value) => value / rate.divisor);
-    return [
-      figure('kept with the agent', measured.ratios, 'ratio', { atLeast: goal }),
-      figure('without', scaled(measured.without), rate.unit),
-      figure('with', scaled(measured.with), rate.unit),
-    ];
-  } finally {
-    await server.stop();
-  }
-}
 
 /** CPU seconds per minute and resident memory while `load` runs. */
 async function weigh(
@@ -74,7 +50,16 @@ export const BENCHES: readonly Bench[] = [
     name: 'accept',
     description: 'connections opened and closed as fast as two pairs of threads can, both ends watched',
     run: (options) =>
-      kept(options, { measure: (_server, seconds) => acceptLoop(seconds) }, 0.95, {
+      kept(options, { measure: (_server, seconds) => acceptLoop(seconds) }, undefined, {
+        unit: 'connections/s',
+        divisor: 1,
+      }),
+  },
+  {
+    name: 'accept-20k',
+    description: 'the same, 20,000 a second offered',
+    run: (options) =>
+      kept(options, { measure: (_server, seconds) => acceptLoop(seconds, 20_000) }, 0.95, {
         unit: 'connections/s',
         divisor: 1,
       }),

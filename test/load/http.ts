@@ -9,7 +9,8 @@ import { enableBpfStats, openObject } from '../../exporter/kernel/native.ts';
 import { ROOT } from '../../scripts/house/files.ts';
 import { Receiver } from '../unit/spans/receiver.ts';
 import { Agent, withAgent } from './agent.ts';
-import { type Bench, type BenchOptions, type Figure, figure, pairs, sleep } from './measure.ts';
+import { kept } from './kept.ts';
+import { type Bench, type BenchOptions, type Figure, figure, pairs, ratios, sleep } from './measure.ts';
 import { type Running, startNginx, wrk } from './servers.ts';
 
 const run = promisify(execFile);
@@ -77,7 +78,8 @@ function compileEmpty(): string {
   return out;
 }
 
-async function emptyPrograms(server: Running): Promise<number> {
+/** Runs `work` beside empty programs; answers the nanoseconds that they took. */
+async function besideEmptyPrograms(work: () => Promise<unknown>): Promise<number> {
   const object = openObject(compileEmpty());
   const stats = enableBpfStats();
   try {
@@ -86,25 +88,25 @@ async function emptyPrograms(server: Running): Promise<number> {
     for (const program of programs) program.attach();
     const total = () => programs.reduce((sum, program) => sum + program.info().runTimeNs, 0);
     const before = total();
-    await h2load(server, REQUESTS);
-    return (total() - before) / REQUESTS;
+    await work();
+    return total() - before;
   } finally {
     object.close();
     stats.close();
   }
 }
 
+/** Empty programs run at the same requests as the probe's: whatever else the machine does, both feel it. */
 async function kernelTime(options: BenchOptions): Promise<Figure[]> {
   return withNginx(async (server) => {
     const own: number[] = [];
     const runs: number[] = [];
     const empty: number[] = [];
     for (let i = 0; i < options.pairs; i++) {
-      empty.push(await emptyPrograms(server));
       await withAgent(async (agent) => {
         await h2load(server, 1000); // the route is known
         const before = await probeTime(agent);
-        await h2load(server, REQUESTS);
+        empty.push((await besideEmptyPrograms(() => h2load(server, REQUESTS))) / REQUESTS);
         const after = await probeTime(agent);
         own.push((after.nanos - before.nanos) / REQUESTS);
         runs.push((after.runs - before.runs) / REQUESTS);
@@ -222,17 +224,9 @@ export const HTTP_BENCHES: readonly Bench[] = [
     name: 'http-nostats',
     description: 'wrk against nginx as in http, with bpf.stats off: the kernel takes no time stamps',
     run: (options) =>
-      withNginx(async (server) => {
-        const load = () => wrk(server, options.seconds);
-        const measured = await pairs(options.pairs, {
-          without: load,
-          with: () => withAgent(load, { config: 'bpf: {stats: false}' }),
-        });
-        return [
-          figure('kept with the agent', measured.ratios, 'ratio', { atLeast: 0.95 }),
-          figure('without', measured.without, 'requests/s'),
-          figure('with', measured.with, 'requests/s'),
-        ];
+      kept(options, { start: startNginx, measure: wrk, config: 'bpf: {stats: false}' }, 0.95, {
+        unit: 'requests/s',
+        divisor: 1,
       }),
   },
   {
@@ -265,7 +259,7 @@ export const HTTP_BENCHES: readonly Bench[] = [
         with: () => withAgent(systemCalls),
       });
       return [
-        figure('kept with the agent', measured.ratios, 'ratio'),
+        figure('kept with the agent', ratios(measured), 'ratio'),
         figure(
           'added to a system call',
           measured.with.map((w, i) => 1e9 / w - 1e9 / (measured.without[i] ?? w)),

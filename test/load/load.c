@@ -1,6 +1,7 @@
 /*
  * The benches' load generator, on loopback only.
- *   load accept SECONDS PAIRS            connects, one byte each way, closes; prints {"connections":N,"seconds":S}
+ *   load accept SECONDS PAIRS [RATE]     connects, one byte each way, closes, RATE times a second or as fast as it goes;
+ *                                        prints {"connections":N,"seconds":S,"cpu":C}, C of processor time, both ends
  *   load hold PORTS CONNECTIONS MILLIS   holds CONNECTIONS to each of PORTS ports, 100 bytes both ways on each of them
  *                                        per interval; prints "ready", ends by a signal
  */
@@ -62,6 +63,7 @@ static int connect_to(const struct sockaddr_in *address)
 
 struct pair {
 	struct sockaddr_in address;
+	double interval; /* seconds between two connections; 0: none */
 	int listener;
 	unsigned long connections;
 };
@@ -86,9 +88,16 @@ static void *serve(void *argument)
 static void *ask(void *argument)
 {
 	struct pair *pair = argument;
+	double start = now();
 	char byte = 'x';
 
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		double early = pair->interval ? start + pair->connections * pair->interval - now() : 0;
+
+		if (early > 0) {
+			usleep(early * 1e6 + 500); /* then a few at once: sleeping is dear, too */
+			continue;
+		}
 		int fd = connect_to(&pair->address);
 
 		if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
@@ -102,7 +111,15 @@ static void *ask(void *argument)
 	return NULL;
 }
 
-static int accept_loop(double seconds, int count)
+static double cpu_seconds(void)
+{
+	struct rusage used;
+
+	getrusage(RUSAGE_SELF, &used);
+	return used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
+static int accept_loop(double seconds, int count, double rate)
 {
 	struct pair *pairs = calloc(count, sizeof(*pairs));
 	pthread_t servers[count], clients[count];
@@ -111,6 +128,7 @@ static int accept_loop(double seconds, int count)
 
 	for (int i = 0; i < count; i++) {
 		pairs[i].listener = listen_on(1 + i, &pairs[i].address);
+		pairs[i].interval = rate > 0 ? count / rate : 0;
 		pthread_create(&servers[i], NULL, serve, &pairs[i]);
 		pthread_create(&clients[i], NULL, ask, &pairs[i]);
 	}
@@ -122,7 +140,7 @@ static int accept_loop(double seconds, int count)
 		pthread_join(servers[i], NULL);
 		total += pairs[i].connections;
 	}
-	printf("{\"connections\":%lu,\"seconds\":%.6f}\n", total, now() - start);
+	printf("{\"connections\":%lu,\"seconds\":%.6f,\"cpu\":%.6f}\n", total, now() - start, cpu_seconds());
 	return 0;
 }
 
@@ -175,10 +193,10 @@ static _Noreturn void hold(int ports, int per_port, int millis)
 
 int main(int argc, char **argv)
 {
-	if (argc == 4 && !strcmp(argv[1], "accept"))
-		return accept_loop(atof(argv[2]), atoi(argv[3]));
+	if ((argc == 4 || argc == 5) && !strcmp(argv[1], "accept"))
+		return accept_loop(atof(argv[2]), atoi(argv[3]), argc == 5 ? atof(argv[4]) : 0);
 	if (argc == 5 && !strcmp(argv[1], "hold"))
 		hold(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
-	fprintf(stderr, "usage: load accept SECONDS PAIRS | load hold PORTS CONNECTIONS MILLIS\n");
+	fprintf(stderr, "usage: load accept SECONDS PAIRS [RATE] | load hold PORTS CONNECTIONS MILLIS\n");
 	return 2;
 }

@@ -67,12 +67,12 @@ export function figure(
  * Measures `count` pairs: the same load without and with the agent, right after one another, the order turning from
  * pair to pair. Answers both series; element i of each belongs to pair i.
  */
-export async function pairs(
+export async function pairs<T>(
   count: number,
-  measure: { without: () => Promise<number>; with: () => Promise<number> },
-): Promise<{ without: number[]; with: number[]; ratios: number[] }> {
-  const without: number[] = [];
-  const withAgent: number[] = [];
+  measure: { without: () => Promise<T>; with: () => Promise<T> },
+): Promise<{ without: T[]; with: T[] }> {
+  const without: T[] = [];
+  const withAgent: T[] = [];
   for (let i = 0; i < count; i++) {
     if (i % 2 === 0) {
       without.push(await measure.without());
@@ -82,7 +82,15 @@ export async function pairs(
       without.push(await measure.without());
     }
   }
-  return { without, with: withAgent, ratios: withAgent.map((value, i) => value / (without[i] as number)) };
+  return { without, with: withAgent };
+}
+
+/** With the agent to without it, pair by pair, of what `of` takes from a measurement. */
+export function ratios<T = number>(
+  series: { readonly without: readonly T[]; readonly with: readonly T[] },
+  of: (measured: T) => number = Number,
+): number[] {
+  return series.with.map((value, i) => of(value) / of(series.without[i] ?? value));
 }
 
 /** One line that says where the figures come from. */

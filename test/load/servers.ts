@@ -1,7 +1,7 @@
 // Peers and loads of the benches, all on loopback: iperf3, nginx with wrk, and the project's own generator (load.c).
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +13,25 @@ import { sleep } from './measure.ts';
 const run = promisify(execFile);
 
 /** A process that the bench started and must end. */
-export type Running = { port: number; stop: () => Promise<void> };
+export type Running = {
+  port: number;
+  stop: () => Promise<void>;
+  /** Processor time that it has used so far. */
+  cpuSeconds?: () => number;
+};
+
+/** Processor time of a process and of its children, all threads, in seconds. */
+function cpuSecondsOf(pid: number): number {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  const own = readdirSync(`/proc/${pid}/task`).reduce(
+    (sum, task) =>
+      sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]) / 1e9,
+    0,
+  );
+  return children === ''
+    ? own
+    : children.split(' ').reduce((sum, child) => sum + cpuSecondsOf(Number(child)), own);
+}
 
 async function stopChild(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
@@ -44,11 +62,19 @@ export async function startIperf(): Promise<Running> {
 }
 
 /** Bits per second that the receiver got. */
-export async function iperf(server: Running, seconds: number): Promise<number> {
+export async function iperf(server: Running, seconds: number): Promise<Load> {
   const args = ['--client', '127.0.0.1', '--port', String(server.port), '--time', String(seconds), '--json'];
   const { stdout } = await run('iperf3', args, { maxBuffer: 1 << 26 });
-  const report = JSON.parse(stdout) as { end: { sum_received: { bits_per_second: number } } };
-  return report.end.sum_received.bits_per_second;
+  type Report = {
+    end: {
+      sum_received: { bits_per_second: number };
+      cpu_utilization_percent: { host_total: number; remote_total: number };
+    };
+  };
+  const report = JSON.parse(stdout) as Report;
+  const { sum_received: received, cpu_utilization_percent: cpu } = report.end;
+  const share = (cpu.host_total + cpu.remote_total) / 100;
+  return { perSecond: received.bits_per_second, cpuSeconds: share / received.bits_per_second };
 }
 
 /** nginx with a configuration of its own: one worker, a page of `bytes` bytes at every path. */
@@ -72,6 +98,7 @@ http {
   await listening(port, 'nginx');
   return {
     port,
+    cpuSeconds: () => cpuSecondsOf(child.pid as number),
     stop: async () => {
       await stopChild(child);
       rmSync(folder, { recursive: true, force: true });
@@ -79,13 +106,33 @@ http {
   };
 }
 
-/** Requests per second, as wrk counts them. */
-export async function wrk(server: Running, seconds: number): Promise<number> {
-  const args = ['-t1', '-c16', `-d${seconds}s`, `http://127.0.0.1:${server.port}/`];
-  const { stdout } = await run('wrk', args);
+/** What a load came to: how much a second, and what one piece of it took of the processor, both ends together. */
+export type Load = { perSecond: number; cpuSeconds: number };
+
+/** wrk's requests. Its own processor time is what the shell's `times` says of its children. */
+export async function wrk(server: Running, seconds: number): Promise<Load> {
+  const url = `http://127.0.0.1:${server.port}/`;
+  const before = server.cpuSeconds?.() ?? 0;
+  const { stdout } = await run('sh', [
+    '-c',
+    'wrk -t1 -c16 "-d$1s" "$2" && times',
+    'sh',
+    String(seconds),
+    url,
+  ]);
+  const after = server.cpuSeconds?.() ?? 0;
   const rate = /Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1];
-  if (rate === undefined || /Non-2xx|Socket errors/.test(stdout)) throw new Error(`wrk: ${stdout}`);
-  return Number(rate);
+  const requests = /([\d]+) requests in/.exec(stdout)?.[1];
+  const times = [...(stdout.trim().split('\n').at(-1) ?? '').matchAll(/(\d+)m([\d.]+)s/g)];
+  if (
+    rate === undefined ||
+    requests === undefined ||
+    times.length !== 2 ||
+    /Non-2xx|Socket errors/.test(stdout)
+  )
+    throw new Error(`wrk: ${stdout}`);
+  const own = times.reduce((sum, [, minutes, rest]) => sum + Number(minutes) * 60 + Number(rest), 0);
+  return { perSecond: Number(rate), cpuSeconds: (own + after - before) / Number(requests) };
 }
 
 let compiled: string | undefined;
@@ -108,11 +155,13 @@ function loadGenerator(): string {
   return compiled;
 }
 
-/** Connections per second of an accept loop: connect, one byte each way, close. */
-export async function acceptLoop(seconds: number): Promise<number> {
-  const { stdout } = await run(loadGenerator(), ['accept', String(seconds), '2']);
-  const { connections, seconds: took } = JSON.parse(stdout) as { connections: number; seconds: number };
-  return connections / took;
+/** An accept loop: connect, one byte each way, close; `rate` times a second, or as fast as it goes. */
+export async function acceptLoop(seconds: number, rate?: number): Promise<Load> {
+  const more = rate === undefined ? [] : [String(rate)];
+  const { stdout } = await run(loadGenerator(), ['accept', String(seconds), '2', ...more]);
+  type Report = { connections: number; seconds: number; cpu: number };
+  const { connections, seconds: took, cpu } = JSON.parse(stdout) as Report;
+  return { perSecond: connections / took, cpuSeconds: cpu / connections };
 }
 
 /** Holds `perPort` connections to each of `ports` ports; every connection carries 100 bytes both ways per interval. */

@@ -1,7 +1,7 @@
 // The arithmetic of the benches.
 import { expect, test } from 'vitest';
 import { sample } from '../../load/agent.ts';
-import { figure, median, pairs } from '../../load/measure.ts';
+import { figure, median, pairs, ratios } from '../../load/measure.ts';
 
 test('the median of odd and even counts, in any order', () => {
   expect(median([3, 1, 2])).toBe(2);
@@ -29,7 +29,7 @@ test('pairs alternate in order, and ratios are taken within a pair', async () =>
   });
   expect(order).toEqual(['without', 'with', 'with', 'without', 'without', 'with']);
   expect(measured.without).toEqual([100, 50, 25]);
-  expect(measured.ratios).toEqual([0.5, 0.5, 0.5]);
+  expect(ratios(measured)).toEqual([0.5, 0.5, 0.5]);
 });
 
 test('a sample is found by its name and labels, and by nothing less', () => {
