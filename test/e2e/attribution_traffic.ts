@@ -39,17 +39,29 @@ services:
   - { name: tester, namespace: shop, workload: tester, port: ${PORTS.service} }
 `;
 
+/** Workloads whose every pod is replaced or restarted have fewer pods, the others more: that keeps the test short. */
+export const CHANGING = { rolled: ['data/catalog', 'shop/orders-db'], restarted: 'ops/sessions' } as const;
+const MAX_CHANGING = 4;
+
 /** The scenario of twenty workloads with this many pods, and the extra ones. */
 export function attributionScenario(pods: number): Scenario {
   const path = join(import.meta.dirname, '../testbed/scenarios/two-hundred.yaml');
   const file = parseScenario(readFileSync(path, 'utf8'));
   const extra = parseScenario(EXTRA);
   // At least two: while one goes the other answers.
-  const replicas = Math.max(2, Math.round(pods / file.workloads.length));
+  const even = Math.max(2, Math.round(pods / file.workloads.length));
+  const few = Math.min(even, MAX_CHANGING);
+  const changing = new Set<string>([...CHANGING.rolled, CHANGING.restarted]);
+  const most = file.workloads.length - changing.size;
+  const many = Math.max(2, Math.ceil((pods - few * changing.size) / most));
   return {
     ...file,
     workloads: [
-      ...file.workloads.map((each) => ({ ...each, replicas, port: PORTS.pod })),
+      ...file.workloads.map((each) => ({
+        ...each,
+        replicas: changing.has(`${each.namespace}/${each.name}`) ? few : many,
+        port: PORTS.pod,
+      })),
       ...extra.workloads,
     ],
     services: [
@@ -65,6 +77,17 @@ export function attributionScenario(pods: number): Scenario {
 
 type Call = Scenario['workloads'][number]['calls'][number];
 
+/** What the agent calls an end whose pod it has not heard of. */
+const UNKNOWN: WorkloadName = { name: 'unknown', namespace: '', kind: 'Unknown' };
+
+interface CallInFlight {
+  readonly from: Pod;
+  readonly host: string;
+  /** Of the Service where its own address is dialled. */
+  readonly service: string | undefined;
+  readonly done: Promise<unknown>;
+}
+
 export class Traffic {
   /** All calls so far, as both reporters ought to have them. */
   readonly ledger = new Ledger();
@@ -74,8 +97,13 @@ export class Traffic {
   readonly ports = new Set<string>(Object.values(PORTS).map(String));
   readonly #cluster: Cluster;
   readonly #calls: ReadonlyMap<string, readonly Call[]>;
+  /** Service → workload. */
+  readonly #backends = new Map<string, string>();
   readonly #names = new Map<string, WorkloadName & { readonly port: number }>();
-  readonly #inFlight = new Set<Promise<unknown>>();
+  /** Pods whose names the agent cannot know yet. */
+  readonly #nameless = new Set<string>();
+  #blind = false;
+  readonly #inFlight = new Set<CallInFlight>();
   readonly #leaving = new Set<string>();
   readonly #loops = new Map<string, Promise<void>>();
   #running = false;
@@ -86,7 +114,8 @@ export class Traffic {
     this.#calls = new Map(
       scenario.workloads.map(({ namespace, name, calls }) => [`${namespace}/${name}`, calls]),
     );
-    for (const { namespace, name, type } of scenario.services) {
+    for (const { namespace, name, type, workload } of scenario.services) {
+      this.#backends.set(`${namespace}/${name}`, `${namespace}/${workload}`);
       if (type === 'NodePort')
         this.ports.add(String(cluster.services.object(`${namespace}/${name}`).spec.ports[0].nodePort));
     }
@@ -127,16 +156,35 @@ export class Traffic {
   async #loop(pod: Pod): Promise<void> {
     while (this.#running && !this.#leaving.has(pod.id)) {
       await this.#once(pod);
-      await sleep(100);
+      // Many pods take turns: the processors are for the pods' programs, the agent and the API server as well.
+      await sleep(20 * this.#cluster.pods().length);
     }
   }
 
-  /** Takes the pod out of its services, lets it finish its calls, and waits for the calls that may have reached it. */
+  /** Takes the pod out of its services and waits for its calls and for those that may have reached it. */
   async drain(pod: Pod): Promise<void> {
     this.#leaving.add(pod.id);
     pod.announced = false;
     await this.#cluster.services.sync(this.#cluster.pods());
-    await Promise.all(this.#inFlight);
+    const concerned = [...this.#inFlight].filter(
+      ({ from, host, service }) =>
+        from === pod ||
+        host === pod.network.address ||
+        (service !== undefined && this.#backends.get(service) === pod.workload.id),
+    );
+    await Promise.all(concerned.map(({ done }) => done));
+  }
+
+  /** From now on the agent hears nothing of the API server: pods that come are unknown to it. */
+  blind(): void {
+    this.#learnNames();
+    this.#blind = true;
+  }
+
+  /** The agent has caught up. Nobody may be calling. */
+  sighted(): void {
+    this.#blind = false;
+    this.#nameless.clear();
   }
 
   /** The container dies and comes back, in the same pod. */
@@ -186,12 +234,13 @@ export class Traffic {
   async call(from: Pod, options: CallOptions, service?: string): Promise<void> {
     this.#learnNames();
     const calling = this.#cluster.call(from, options, service);
-    this.#inFlight.add(calling);
+    const inFlight = { from, host: options.host, service, done: calling };
+    this.#inFlight.add(inFlight);
     try {
       const results = await calling;
       this.#learnNames();
       for (const [server, counts] of Object.entries(results)) {
-        const [client, served] = [this.#names.get(from.id), this.#names.get(server)];
+        const [client, served] = [this.#nameOf(from.id), this.#nameOf(server)];
         if (counts.failed > 0 || client === undefined || served === undefined) {
           this.failures.push(
             `${from.id} → ${options.host}:${options.port} ${server} ${JSON.stringify(counts)}`,
@@ -212,13 +261,19 @@ export class Traffic {
         );
       }
     } finally {
-      this.#inFlight.delete(calling);
+      this.#inFlight.delete(inFlight);
     }
+  }
+
+  #nameOf(pod: string): (WorkloadName & { readonly port: number }) | undefined {
+    const name = this.#names.get(pod);
+    return name && this.#nameless.has(pod) ? { ...UNKNOWN, port: name.port } : name;
   }
 
   #learnNames(): void {
     for (const { id, workload } of this.#cluster.pods()) {
       if (this.#names.has(id)) continue;
+      if (this.#blind) this.#nameless.add(id);
       const { name, namespace, kind, port = 0 } = workload.spec;
       // A bare pod is a workload of its own.
       const pod = id.slice(id.indexOf('/') + 1);

@@ -28,7 +28,7 @@ export interface RunningAgent {
   readonly url: string;
   readonly pod: KubeObject;
   readonly process: RunningProcess;
-  /** The text of /metrics. */
+  /** The text of /metrics; throws unless the answer is 200. */
   metrics(): Promise<string>;
   /** Puts a new token in place, as kubelet does before the old one expires. */
   rotateToken(seconds?: number): Promise<void>;
@@ -92,7 +92,12 @@ export async function startAgent(cluster: Cluster, options: AgentOptions): Promi
     url,
     pod: pod.object,
     process,
-    metrics: async () => (await fetch(`${url}/metrics`)).text(),
+    metrics: async () => {
+      const answer = await fetch(`${url}/metrics`);
+      const text = await answer.text();
+      if (!answer.ok) throw new Error(`/metrics answered ${answer.status}: ${text.slice(0, 200)}`);
+      return text;
+    },
     rotateToken: (seconds) => files.rotate(seconds),
     stop: async (signal) => {
       await process.stop(signal);
