@@ -24,6 +24,19 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
+/** CPU seconds that a process has used, all threads, user and system. */
+export function cpuSecondsOf(pid: number | undefined): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // from field 3, the state
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** Resident memory of a process now, or the most that it ever had (`VmHWM`), in 10⁶ bytes. */
+export function residentMegabytesOf(pid: number | undefined, field: 'VmRSS' | 'VmHWM' = 'VmRSS'): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return (Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024) / 1e6;
+}
+
 export class Agent {
   readonly url: string;
   private readonly child: ChildProcess;
@@ -90,16 +103,12 @@ export class Agent {
     }, SCRAPE_EVERY_MILLIS);
   }
 
-  /** CPU seconds that the process has used, all threads, user and system. */
   cpuSeconds(): number {
-    const stat = readFileSync(`/proc/${this.child.pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // from field 3, the state
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+    return cpuSecondsOf(this.child.pid);
   }
 
   residentMegabytes(): number {
-    const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
-    return (Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024) / 1e6;
+    return residentMegabytesOf(this.child.pid);
   }
 
   async stop(): Promise<void> {

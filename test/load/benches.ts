@@ -5,6 +5,7 @@ import { ROOT } from '../../scripts/house/files.ts';
 import { Agent, sample } from './agent.ts';
 import { HTTP_BENCHES } from './http.ts';
 import { kept } from './kept.ts';
+import { KUBERNETES_BENCHES } from './kubernetes.ts';
 import { type Bench, type BenchOptions, figure, sleep } from './measure.ts';
 import { acceptLoop, holdConnections, iperf, type Running, startIperf, startNginx, wrk } from './servers.ts';
 
@@ -149,4 +150,5 @@ export const BENCHES: readonly Bench[] = [
       ];
     },
   },
+  ...KUBERNETES_BENCHES,
 ];
