@@ -38,7 +38,7 @@ struct {
  * recently used give way, and are asked again. Sized by probes.http.routes.max_paths. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 32768);
 	__type(key, struct http_route_key);
 	__type(value, u32);
 } http_routes SEC(".maps");

@@ -53,7 +53,7 @@ const routes = section('How paths become the values of `http_route`.', {
   max_routes: integer(100, 1, 10_000, {
     description: 'Learnt routes of one server workload; what comes later counts as `/*`.',
   }),
-  max_paths: integer(16_384, 64, 1_048_576, {
+  max_paths: integer(32_768, 64, 1_048_576, {
     description: 'Distinct paths whose route is remembered in the kernel; the least recently used give way.',
   }),
 });

@@ -48,24 +48,33 @@ export class Paths {
 
   /** Answers what waits for the name of its edge. `final`: with or without. */
   answer(final = false): void {
-    const { directory, learn } = this.#options;
+    if (this.#waiting.length === 0) return;
+    const { directory, learn, routes, records } = this.#options;
     if (this.#waiting.some((event) => directory.name(event.edgeId) === undefined)) learn();
     const still: PathEvent[] = [];
+    const { size } = records.routeKey;
+    const keys = Buffer.alloc(size * this.#waiting.length);
+    const values = Buffer.alloc(4 * this.#waiting.length);
+    let answered = 0;
     for (const [i, event] of this.#waiting.entries()) {
       const named = directory.name(event.edgeId);
-      if (named === undefined && !final && this.#waiting.length - i <= MAX_WAITING) still.push(event);
-      else this.#answerOne(event, named);
+      if (named === undefined && !final && this.#waiting.length - i <= MAX_WAITING) {
+        still.push(event);
+        continue;
+      }
+      records.encodeRouteKey(event.edgeId, event.pathHash, keys, answered * size);
+      values.writeUInt32LE(this.#routeOf(event, named), 4 * answered++);
     }
     this.#waiting = still;
+    if (answered > 0)
+      routes.updateMany(keys.subarray(0, answered * size), values.subarray(0, 4 * answered), answered);
   }
 
-  #answerOne(event: PathEvent, named: NamedEdge | undefined): void {
-    const { routes, records, book } = this.#options;
+  #routeOf(event: PathEvent, named: NamedEdge | undefined): number {
+    const { book } = this.#options;
     const { name = '', namespace = '' } = named?.server ?? {};
     const route = book.route({ name, key: `${namespace}/${name}` }, event.path, event.cut);
-    const value = Buffer.alloc(4);
-    value.writeUInt32LE(route === REST ? ROUTE_REST : book.number(route, ROUTE_FIRST));
-    routes.update(records.encodeRouteKey(event.edgeId, event.pathHash), value);
+    return route === REST ? ROUTE_REST : book.number(route, ROUTE_FIRST);
   }
 
   /** The name of a route number. */

@@ -149,11 +149,10 @@ export class Records {
     };
   }
 
-  /** A key of the map of routes. */
-  encodeRouteKey(edgeId: number, pathHash: bigint): Buffer {
-    const key = Buffer.alloc(this.routeKey.size);
-    key.writeBigUInt64LE(pathHash, this.routeKey.hash);
-    key.writeUInt32LE(edgeId, this.routeKey.edge);
-    return key;
+  /** A key of the map of routes, written at `at` of `into`, whose other bytes there must be zero. */
+  encodeRouteKey(edgeId: number, pathHash: bigint, into = Buffer.alloc(this.routeKey.size), at = 0): Buffer {
+    into.writeBigUInt64LE(pathHash, at + this.routeKey.hash);
+    into.writeUInt32LE(edgeId, at + this.routeKey.edge);
+    return into;
   }
 }

@@ -33,23 +33,30 @@ const HEX = /^[0-9a-f-]+$/i;
 const NUMBER = /^[+-]?[0-9]+(?:[.,:_-][0-9]+)*$/;
 const DATE = /^\d{4}-?\d{2}(?:-?\d{2})?(?:T[\d:.+Z-]+)?$/i;
 const PLAIN = /^[A-Za-z0-9._~!$'()+,;=:@-]*$/;
+/** Short, in lower case, without digits. */
+const WORD = /^[a-z_-]{1,15}$/;
 const VERSION = /^v\d{1,3}(?:\.\d{1,3}){0,2}(?:(?:alpha|beta|rc)\d{0,3})?$/i;
+
+/** What a character is to looksRandom. */
+const OTHER = 0;
+const DIGIT = 1;
+const LOWER = 2;
+const UPPER = 3;
+function kindOf(code: number): number {
+  if (code >= 0x61 && code <= 0x7a) return LOWER;
+  if (code >= 0x30 && code <= 0x39) return DIGIT;
+  return code >= 0x41 && code <= 0x5a ? UPPER : OTHER;
+}
 
 /** Letters that change to digits and back, or between cases, as no written word does. */
 function looksRandom(segment: string): boolean {
   let changes = 0;
   let digits = 0;
-  let before = '';
-  for (const character of segment) {
-    const kind = /[0-9]/.test(character)
-      ? 'digit'
-      : /[a-z]/.test(character)
-        ? 'lower'
-        : /[A-Z]/.test(character)
-          ? 'upper'
-          : '';
-    if (kind === 'digit') digits++;
-    if (kind !== '' && before !== '' && kind !== before && !(before === 'upper' && kind === 'lower'))
+  let before = OTHER;
+  for (let i = 0; i < segment.length; i++) {
+    const kind = kindOf(segment.charCodeAt(i));
+    if (kind === DIGIT) digits++;
+    if (kind !== OTHER && before !== OTHER && kind !== before && !(before === UPPER && kind === LOWER))
       changes++;
     before = kind; // a separator begins a new word
   }
@@ -60,6 +67,7 @@ function looksRandom(segment: string): boolean {
 
 /** Is this segment an identifier, a date, an address, a token: anything but a name that the service's author chose? */
 export function isIdentifier(segment: string): boolean {
+  if (WORD.test(segment)) return false; // most are: nothing below holds for them
   if (segment === '' || VERSION.test(segment)) return false;
   if (NUMBER.test(segment) || UUID.test(segment) || DATE.test(segment)) return true;
   if (segment.length > MAX_SEGMENT || !PLAIN.test(segment)) return true; // also everything percent-encoded
@@ -74,13 +82,15 @@ export function isIdentifier(segment: string): boolean {
   return looksRandom(stem);
 }
 
+const withoutQuery = (path: string): string => {
+  const end = path.search(/[?#]/);
+  return end < 0 ? path : path.slice(0, end);
+};
+
 /** The path with its identifiers replaced. `cut`: it goes on, so its last segment says nothing. */
 export function normalisePath(path: string, cut = false): string {
   if (path === '*' || path === '') return path;
-  const segments = path
-    .replace(/[?#].*$/s, '')
-    .replace(/^\/+/, '')
-    .split('/');
+  const segments = withoutQuery(path).replace(/^\/+/, '').split('/');
   const rest = cut || segments.length > MAX_SEGMENTS;
   const kept = segments.slice(0, Math.min(cut ? segments.length - 1 : segments.length, MAX_SEGMENTS));
   const route = `/${kept.map((segment) => (isIdentifier(segment) ? ID : segment)).join('/')}`;
@@ -142,12 +152,11 @@ export class RouteBook {
    * @param cut the path is longer than what is given
    */
   route(server: { readonly name: string; readonly key: string }, path: string, cut = false): string {
-    const segments = path
-      .replace(/[?#].*$/s, '')
-      .replace(/^\//, '')
-      .split('/');
-    for (const { route, service, matches } of this.#patterns) {
-      if ((service === undefined || service === server.name) && matches(segments)) return route;
+    if (this.#patterns.length > 0) {
+      const segments = withoutQuery(path).replace(/^\//, '').split('/');
+      for (const { route, service, matches } of this.#patterns) {
+        if ((service === undefined || service === server.name) && matches(segments)) return route;
+      }
     }
     return this.#learn(server.key, normalisePath(path, cut));
   }

@@ -150,7 +150,7 @@ export class HttpSource {
     const { records, paths } = this.#options;
     const key = records.decodeKey(keys, at);
     return {
-      raw: Buffer.alloc(records.totals.size),
+      raw: Buffer.allocUnsafe(records.totals.size).fill(0), // from the pool: there may be thousands
       key,
       kernelKey: Buffer.from(keys.subarray(at, at + records.key.size)),
       route: key.route === 0 && key.pathHash !== 0n ? undefined : paths.routeName(key.route),
