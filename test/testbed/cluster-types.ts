@@ -10,6 +10,8 @@ import type { ProxyMode } from './proxy-rules.ts';
 export interface ClusterOptions {
   readonly nodes?: readonly { name: string; zone?: string | undefined }[];
   readonly proxyMode?: ProxyMode;
+  /** Pods, nodes and Services have an IPv6 address, too. Without it the network has them all the same. */
+  readonly dualStack?: boolean;
   readonly cgroupDriver?: CgroupDriver;
   readonly cgroupVersion?: CgroupVersion;
   readonly runtime?: ContainerRuntime;

@@ -66,7 +66,7 @@ export class Cluster {
     this.controlPlane = controlPlane;
     this.#options = options;
     this.kubelet = new Kubelet(slot, controlPlane.admin, options);
-    this.services = new Services(network, controlPlane, options.proxyMode, (node) => this.#zone(node));
+    this.services = new Services(network, controlPlane, options, (node) => this.#zone(node));
   }
 
   /** Starts the control plane, then one network namespace and Node object per node. */
@@ -75,6 +75,7 @@ export class Cluster {
     const all = {
       nodes: [{ name: 'node-a' }],
       proxyMode: 'iptables' as const,
+      dualStack: false,
       cgroupDriver: 'systemd' as const,
       cgroupVersion: cgroupVersion ?? 'v2',
       runtime: 'containerd' as const,
@@ -88,7 +89,12 @@ export class Cluster {
         slot,
         address: network.hostAddress,
         serviceRange: network.serviceRange,
-        ...(options.apiServerFlags && { apiServerFlags: options.apiServerFlags }),
+        apiServerFlags: [
+          ...(all.dualStack
+            ? [`--service-cluster-ip-range=${network.serviceRange},${network.serviceRange6}`]
+            : []),
+          ...(options.apiServerFlags ?? []),
+        ],
       });
       const cluster = new Cluster(slot, network, controlPlane, all);
       for (const node of all.nodes) await cluster.#addNode(node.name, node.zone);
@@ -111,9 +117,12 @@ export class Cluster {
 
   async #addNode(name: string, zone: string | undefined): Promise<void> {
     const node = this.network.addNode(name);
-    const object = await this.controlPlane.admin.create(nodeObject(name, zone, node.podRange));
+    const { dualStack } = this.#options;
+    const ranges = dualStack ? [node.podRange, node.podRange6] : [node.podRange];
+    const addresses = dualStack ? [node.address, node.address6] : [node.address];
+    const object = await this.controlPlane.admin.create(nodeObject(name, zone, ...ranges));
     this.#nodeObjects.set(name, object);
-    await this.controlPlane.admin.patchStatus(object, nodeStatus(name, node.address));
+    await this.controlPlane.admin.patchStatus(object, nodeStatus(name, ...addresses));
   }
 
   async #ensureNamespace(name: string): Promise<void> {
@@ -203,7 +212,7 @@ export class Cluster {
     );
     const fileName = `${namespace}.${name}`;
     const network = hostNetwork
-      ? { netns: node.netns, address: node.address }
+      ? { netns: node.netns, address: node.address, address6: node.address6 }
       : this.network.addPod(node, fileName, options.address);
     const id = `${namespace}/${name}`;
     const sandbox = this.kubelet.startSandbox(workload, object, fileName, network);

@@ -21,7 +21,7 @@ import { type Counts, type Peer, startPeer } from './peers.ts';
 import { type RunningProcess, startProcess } from './processes.ts';
 
 type KubeletOptions = Required<
-  Pick<ClusterOptions, 'cgroupDriver' | 'cgroupVersion' | 'runtime' | 'kubeletRoot'>
+  Pick<ClusterOptions, 'cgroupDriver' | 'cgroupVersion' | 'runtime' | 'kubeletRoot' | 'dualStack'>
 >;
 
 export class Kubelet {
@@ -119,8 +119,8 @@ export class Kubelet {
     if (!container) throw new Error(`${name} has no container`);
     const { name: containerName, image } = container;
     const status = runningStatus({
-      hostAddress: node.address,
-      podAddress: node.address,
+      hostAddresses: this.#addresses(node),
+      podAddresses: this.#addresses(node),
       qosClass,
       containers: [
         { name: containerName, image, containerId: `containerd://${containerId}`, restartCount: 0 },
@@ -133,6 +133,10 @@ export class Kubelet {
     };
   }
 
+  #addresses({ address, address6 }: { readonly address: string; readonly address6: string }): string[] {
+    return this.#options.dualStack ? [address, address6] : [address];
+  }
+
   /** Writes the pod's status as kubelet does once its containers run. */
   async announce(pod: Pod): Promise<void> {
     const { qosClass } = pod.workload.spec;
@@ -143,8 +147,8 @@ export class Kubelet {
       restartCount: pod.restarts,
     }));
     const status = runningStatus({
-      hostAddress: pod.node.address,
-      podAddress: pod.network.address,
+      hostAddresses: this.#addresses(pod.node),
+      podAddresses: this.#addresses(pod.network),
       qosClass,
       containers,
     });

@@ -36,7 +36,7 @@ export function ownedBy(owner: KubeObject): OwnerReference {
   return { apiVersion: owner.apiVersion, kind: owner.kind, name, uid, controller: true };
 }
 
-export function nodeObject(name: string, zone: string | undefined, podRange: string): KubeObject {
+export function nodeObject(name: string, zone: string | undefined, ...podRanges: string[]): KubeObject {
   const labels: Record<string, string> = { 'kubernetes.io/hostname': name, 'kubernetes.io/os': 'linux' };
   if (zone) {
     labels['topology.kubernetes.io/zone'] = zone;
@@ -46,15 +46,15 @@ export function nodeObject(name: string, zone: string | undefined, podRange: str
     apiVersion: 'v1',
     kind: 'Node',
     metadata: { name, labels },
-    spec: { podCIDR: podRange, podCIDRs: [podRange] },
+    spec: { podCIDR: podRanges[0], podCIDRs: podRanges },
   };
 }
 
-export function nodeStatus(name: string, address: string): object {
+export function nodeStatus(name: string, ...addresses: string[]): object {
   const now = new Date().toISOString();
   return {
     addresses: [
-      { type: 'InternalIP', address },
+      ...addresses.map((address) => ({ type: 'InternalIP', address })),
       { type: 'Hostname', address: name },
     ],
     capacity: { cpu: '8', memory: '16Gi', pods: '250' },
@@ -227,8 +227,8 @@ export interface ContainerState {
 }
 
 export interface RunningStatusOptions {
-  readonly hostAddress: string;
-  readonly podAddress: string;
+  readonly hostAddresses: readonly string[];
+  readonly podAddresses: readonly string[];
   readonly qosClass: QosClass;
   readonly containers: readonly ContainerState[];
 }
@@ -250,13 +250,13 @@ export function containerStatus({ name, image, containerId, restartCount }: Cont
 /** The status kubelet writes when all containers run. */
 export function runningStatus(options: RunningStatusOptions): object {
   const now = new Date().toISOString();
-  const { hostAddress, podAddress, qosClass, containers } = options;
+  const { hostAddresses, podAddresses, qosClass, containers } = options;
   return {
     phase: 'Running',
-    hostIP: hostAddress,
-    hostIPs: [{ ip: hostAddress }],
-    podIP: podAddress,
-    podIPs: [{ ip: podAddress }],
+    hostIP: hostAddresses[0],
+    hostIPs: hostAddresses.map((ip) => ({ ip })),
+    podIP: podAddresses[0],
+    podIPs: podAddresses.map((ip) => ({ ip })),
     startTime: now,
     qosClass,
     conditions: ['PodScheduled', 'Initialized', 'ContainersReady', 'Ready'].map((type) => ({
@@ -275,8 +275,12 @@ export interface SliceEndpoint {
   readonly pod: KubeObject;
 }
 
-/** The EndpointSlice of a Service, as its controller writes it. */
-export function endpointSliceObject(service: KubeObject, endpoints: readonly SliceEndpoint[]): KubeObject {
+/** The EndpointSlice of a Service, as its controller writes it: one for each family. */
+export function endpointSliceObject(
+  service: KubeObject,
+  endpoints: readonly SliceEndpoint[],
+  addressType: 'IPv4' | 'IPv6' = 'IPv4',
+): KubeObject {
   const { name, namespace = 'default' } = service.metadata;
   // biome-ignore lint/suspicious/noExplicitAny: a Service's ports
   const ports = service.spec.ports.map((port: any) => ({
@@ -288,7 +292,7 @@ export function endpointSliceObject(service: KubeObject, endpoints: readonly Sli
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: {
-      name: `${name}-${templateHash(`${namespace}/${name}`).slice(0, 5)}`,
+      name: `${name}-${templateHash(`${namespace}/${name}/${addressType}`).slice(0, 5)}`,
       namespace,
       labels: {
         'kubernetes.io/service-name': name,
@@ -296,7 +300,7 @@ export function endpointSliceObject(service: KubeObject, endpoints: readonly Sli
       },
       ownerReferences: [ownedBy(service)],
     },
-    addressType: 'IPv4',
+    addressType,
     endpoints: endpoints.map(({ address, node, zone, pod }) => ({
       addresses: [address],
       conditions: { ready: true, serving: true, terminating: false },

@@ -125,8 +125,8 @@ class Builder {
 
   #status(index: number): object {
     return runningStatus({
-      hostAddress: address(192, 168, index % this.#nodes.length),
-      podAddress: address(172, 16, index + 1),
+      hostAddresses: [address(192, 168, index % this.#nodes.length)],
+      podAddresses: [address(172, 16, index + 1)],
       qosClass: 'Burstable',
       containers: [
         {

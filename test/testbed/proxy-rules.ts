@@ -10,11 +10,12 @@ export interface ServicePortRules {
   readonly port: number;
   readonly nodePort?: number;
   readonly externalIps?: readonly string[];
-  /** Ready endpoints, `address:port`. */
+  /** Ready endpoints, `address:port` or `[address]:port`. */
   readonly endpoints: readonly string[];
 }
 
 export interface ProxyRulesOptions {
+  readonly family: 4 | 6;
   readonly podRange: string;
   /** Traffic of pods to these addresses leaves with the node's address. */
   readonly externalRange: string;
@@ -25,12 +26,20 @@ export type ProxyMode = 'iptables' | 'nftables';
 
 /** Replaces the rules of a node's namespace. */
 export function applyProxyRules(netns: string, mode: ProxyMode, options: ProxyRulesOptions): void {
-  const [command, ...args] = mode === 'iptables' ? ['iptables-restore'] : ['nft', '-f', '-'];
+  const [command, ...args] =
+    mode === 'iptables'
+      ? [options.family === 4 ? 'iptables-restore' : 'ip6tables-restore']
+      : ['nft', '-f', '-'];
   const input = mode === 'iptables' ? iptablesRules(options) : nftablesRules(options);
   execFileSync('nsenter', [`--net=/run/netns/${netns}`, command, ...args] as string[], {
     input,
     stdio: ['pipe', 'ignore', 'inherit'],
   });
+}
+
+/** The address of an endpoint. */
+function addressOf(endpoint: string): string {
+  return endpoint.replace(/^\[?([^\]]*?)\]?:\d+$/, '$1');
 }
 
 /** kube-proxy's chain names end in 16 characters of a hash, for iptables allows 28. */
@@ -42,7 +51,8 @@ function chain(kind: string, name: string): string {
 }
 
 /** The text that iptables-restore takes. */
-export function iptablesRules({ podRange, externalRange, services }: ProxyRulesOptions): string {
+export function iptablesRules({ family, podRange, externalRange, services }: ProxyRulesOptions): string {
+  const host = family === 4 ? 32 : 128;
   const chains = ['KUBE-SERVICES', 'KUBE-NODEPORTS', 'KUBE-POSTROUTING', 'KUBE-MARK-MASQ'];
   const rules = [
     '-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
@@ -60,19 +70,19 @@ export function iptablesRules({ podRange, externalRange, services }: ProxyRulesO
     const [svc, ext] = [chain('SVC', name), chain('EXT', name)];
     const comment = `-m comment --comment "${name}"`;
     if (endpoints.length === 0) {
-      const reject = `${comment} -d ${clusterIp}/32 -p tcp --dport ${port} -j REJECT`;
+      const reject = `${comment} -d ${clusterIp}/${host} -p tcp --dport ${port} -j REJECT`;
       rejects.push(`-A FORWARD ${reject}`, `-A OUTPUT ${reject}`);
       continue;
     }
     chains.push(svc, ext);
-    rules.push(`-A KUBE-SERVICES ${comment} -d ${clusterIp}/32 -p tcp --dport ${port} -j ${svc}`);
+    rules.push(`-A KUBE-SERVICES ${comment} -d ${clusterIp}/${host} -p tcp --dport ${port} -j ${svc}`);
     for (const address of externalIps) {
-      rules.push(`-A KUBE-SERVICES ${comment} -d ${address}/32 -p tcp --dport ${port} -j ${ext}`);
+      rules.push(`-A KUBE-SERVICES ${comment} -d ${address}/${host} -p tcp --dport ${port} -j ${ext}`);
     }
     if (nodePort) rules.push(`-A KUBE-NODEPORTS ${comment} -p tcp --dport ${nodePort} -j ${ext}`);
     rules.push(`-A ${ext} -j KUBE-MARK-MASQ`, `-A ${ext} -j ${svc}`);
     rules.push(
-      `-A ${svc} ${comment} ! -s ${podRange} -d ${clusterIp}/32 -p tcp --dport ${port} -j KUBE-MARK-MASQ`,
+      `-A ${svc} ${comment} ! -s ${podRange} -d ${clusterIp}/${host} -p tcp --dport ${port} -j KUBE-MARK-MASQ`,
     );
     endpoints.forEach((endpoint, index) => {
       const sep = chain('SEP', `${name} ${endpoint}`);
@@ -81,7 +91,7 @@ export function iptablesRules({ podRange, externalRange, services }: ProxyRulesO
       const share = left > 1 ? `-m statistic --mode random --probability ${(1 / left).toFixed(10)} ` : '';
       rules.push(`-A ${svc} ${comment} ${share}-j ${sep}`);
       // Hairpin: a pod that reaches itself through its Service must not see its own address as the source.
-      rules.push(`-A ${sep} ${comment} -s ${endpoint.replace(/:.*/, '')}/32 -j KUBE-MARK-MASQ`);
+      rules.push(`-A ${sep} ${comment} -s ${addressOf(endpoint)}/${host} -j KUBE-MARK-MASQ`);
       rules.push(`-A ${sep} ${comment} -p tcp -m tcp -j DNAT --to-destination ${endpoint}`);
     });
   }
@@ -92,7 +102,8 @@ export function iptablesRules({ podRange, externalRange, services }: ProxyRulesO
 }
 
 /** The text that nft takes. */
-export function nftablesRules({ podRange, externalRange, services }: ProxyRulesOptions): string {
+export function nftablesRules({ family, podRange, externalRange, services }: ProxyRulesOptions): string {
+  const ip = family === 4 ? 'ip' : 'ip6';
   const chains: string[] = [];
   const clusterIps: string[] = [];
   const nodePorts: string[] = [];
@@ -105,10 +116,10 @@ export function nftablesRules({ podRange, externalRange, services }: ProxyRulesO
     }
     const numbered = endpoints.map((_, index) => `${index} : goto endpoint-${label}-${index}`);
     endpoints.forEach((endpoint, index) => {
-      const source = `ip saddr ${endpoint.replace(/:.*/, '')} jump mark-for-masquerade`;
+      const source = `${ip} saddr ${addressOf(endpoint)} jump mark-for-masquerade`;
       chains.push(`chain endpoint-${label}-${index} {\n ${source}\n meta l4proto tcp dnat to ${endpoint}\n}`);
     });
-    const fromOutside = `ip daddr ${clusterIp} tcp dport ${port} ip saddr != ${podRange} jump mark-for-masquerade`;
+    const fromOutside = `${ip} daddr ${clusterIp} tcp dport ${port} ${ip} saddr != ${podRange} jump mark-for-masquerade`;
     const pick = `numgen random mod ${endpoints.length} vmap { ${numbered.join(', ')} }`;
     chains.push(`chain service-${label} {\n ${fromOutside}\n ${pick}\n}`);
     chains.push(`chain external-${label} {\n jump mark-for-masquerade\n goto service-${label}\n}`);
@@ -117,35 +128,35 @@ export function nftablesRules({ podRange, externalRange, services }: ProxyRulesO
     if (nodePort) nodePorts.push(`tcp . ${nodePort} : goto external-${label}`);
   }
   const elements = (list: string[]): string => (list.length > 0 ? `elements = { ${list.join(', ')} }` : '');
-  return `table ip kube-proxy
-delete table ip kube-proxy
-table ip kube-proxy {
+  return `table ${ip} kube-proxy
+delete table ${ip} kube-proxy
+table ${ip} kube-proxy {
  chain mark-for-masquerade { mark set mark or 0x4000; }
  chain reject-chain { reject; }
  ${chains.join('\n ')}
- map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; ${elements(clusterIps)}; }
+ map service-ips { type ipv${family}_addr . inet_proto . inet_service : verdict; ${elements(clusterIps)}; }
  map service-nodeports { type inet_proto . inet_service : verdict; ${elements(nodePorts)}; }
- map no-endpoint-services { type ipv4_addr . inet_proto . inet_service : verdict; ${elements(noEndpoints)}; }
+ map no-endpoint-services { type ipv${family}_addr . inet_proto . inet_service : verdict; ${elements(noEndpoints)}; }
  chain services {
-  ip daddr . meta l4proto . th dport vmap @service-ips
+  ${ip} daddr . meta l4proto . th dport vmap @service-ips
   fib daddr type local meta l4proto . th dport vmap @service-nodeports
  }
  chain nat-prerouting { type nat hook prerouting priority dstnat; jump services; }
  chain nat-output { type nat hook output priority -100; jump services; }
  chain nat-postrouting {
   type nat hook postrouting priority srcnat;
-  ip saddr ${podRange} ip daddr ${externalRange} masquerade
+  ${ip} saddr ${podRange} ${ip} daddr ${externalRange} masquerade
   mark & 0x4000 == 0 return
   mark set mark xor 0x4000
   masquerade fully-random
  }
  chain filter-forward {
   type filter hook forward priority -110;
-  ct state new ip daddr . meta l4proto . th dport vmap @no-endpoint-services
+  ct state new ${ip} daddr . meta l4proto . th dport vmap @no-endpoint-services
  }
  chain filter-output {
   type filter hook output priority -110;
-  ct state new ip daddr . meta l4proto . th dport vmap @no-endpoint-services
+  ct state new ${ip} daddr . meta l4proto . th dport vmap @no-endpoint-services
  }
 }
 `;

@@ -45,6 +45,7 @@ const scenarioSchema = z.strictObject({
         .min(1)
         .optional(),
       proxyMode: z.enum(['iptables', 'nftables']).optional(),
+      dualStack: z.boolean().optional(),
       cgroupDriver: z.enum(['systemd', 'cgroupfs']).optional(),
       cgroupVersion: z.enum(['v1', 'v2', 'hybrid']).optional(),
       runtime: z.enum(['containerd', 'cri-o', 'cri-o-crun', 'docker']).optional(),

@@ -1,11 +1,17 @@
 // Services of a testbed cluster: their objects, their EndpointSlices as the controller keeps them, and the nodes'
 // rules as kube-proxy keeps them.
+import { isIP } from 'node:net';
 import type { KubeObject } from './api-client.ts';
 import type { Pod } from './cluster-types.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { TestbedNetwork } from './network.ts';
 import { endpointSliceObject } from './objects.ts';
-import { applyProxyRules, type ProxyMode, type ServicePortRules } from './proxy-rules.ts';
+import {
+  applyProxyRules,
+  type ProxyMode,
+  type ProxyRulesOptions,
+  type ServicePortRules,
+} from './proxy-rules.ts';
 
 export interface ServiceSpec {
   readonly namespace: string;
@@ -21,15 +27,17 @@ export interface ServiceSpec {
 interface Service {
   readonly spec: ServiceSpec;
   readonly object: KubeObject;
-  /** Addresses in its EndpointSlice, to write it only when they change. */
+  /** What its EndpointSlices say, to write them only when it changes. */
   written: string | undefined;
   endpoints: string[];
+  endpoints6: string[];
 }
 
 export class Services {
   readonly #network: TestbedNetwork;
   readonly #controlPlane: ControlPlane;
   readonly #mode: ProxyMode;
+  readonly #dualStack: boolean;
   readonly #zone: (node: string) => string | undefined;
   readonly #all = new Map<string, Service>();
   #rules = '';
@@ -38,12 +46,13 @@ export class Services {
   constructor(
     network: TestbedNetwork,
     controlPlane: ControlPlane,
-    mode: ProxyMode,
+    options: { readonly proxyMode: ProxyMode; readonly dualStack: boolean },
     zone: (node: string) => string | undefined,
   ) {
     this.#network = network;
     this.#controlPlane = controlPlane;
-    this.#mode = mode;
+    this.#mode = options.proxyMode;
+    this.#dualStack = options.dualStack;
     this.#zone = zone;
   }
 
@@ -57,11 +66,22 @@ export class Services {
         type: type === 'Headless' ? 'ClusterIP' : type,
         ...(type === 'Headless' && { clusterIP: 'None' }),
         ...(externalIps && { externalIPs: externalIps }),
+        ...(this.#dualStack && {
+          ipFamilyPolicy: 'RequireDualStack',
+          ipFamilies: ['IPv4', 'IPv6'],
+          ...(type === 'Headless' && { clusterIPs: ['None'] }),
+        }),
         selector: { app: workload },
         ports: [{ name: 'main', port, targetPort, protocol: 'TCP' }],
       },
     });
-    this.#all.set(`${namespace}/${name}`, { spec, object, written: undefined, endpoints: [] });
+    this.#all.set(`${namespace}/${name}`, {
+      spec,
+      object,
+      written: undefined,
+      endpoints: [],
+      endpoints6: [],
+    });
   }
 
   #find(id: string): Service {
@@ -91,16 +111,19 @@ export class Services {
       const { namespace, workload, targetPort } = service.spec;
       const ready = pods.filter((pod) => pod.announced && pod.workload.id === `${namespace}/${workload}`);
       service.endpoints = ready.map((pod) => `${pod.network.address}:${targetPort}`);
-      const endpoints = ready.map((pod) => ({
-        address: pod.network.address,
-        node: pod.node.name,
-        zone: this.#zone(pod.node.name),
-        pod: pod.object,
-      }));
-      const slice = endpointSliceObject(service.object, endpoints);
-      const text = JSON.stringify(slice);
+      service.endpoints6 = ready.map((pod) => `[${pod.network.address6}]:${targetPort}`);
+      const endpoints = (family: 'address' | 'address6') =>
+        ready.map((pod) => ({
+          address: pod.network[family],
+          node: pod.node.name,
+          zone: this.#zone(pod.node.name),
+          pod: pod.object,
+        }));
+      const slices = [endpointSliceObject(service.object, endpoints('address'))];
+      if (this.#dualStack) slices.push(endpointSliceObject(service.object, endpoints('address6'), 'IPv6'));
+      const text = JSON.stringify(slices);
       if (text === service.written) continue;
-      await this.#controlPlane.admin.apply(slice);
+      for (const slice of slices) await this.#controlPlane.admin.apply(slice);
       service.written = text;
     }
     this.applyRules();
@@ -108,16 +131,27 @@ export class Services {
 
   /** Loads the rules into every node's namespace if they are not those loaded last. */
   applyRules(): void {
-    const services = [...this.#all.values()]
-      .filter(({ object }) => object.spec.clusterIP !== 'None')
-      .map(rulesOf)
-      .concat(this.#kubernetes());
-    const text = JSON.stringify(services);
+    const all = [...this.#all.values()].filter(({ object }) => object.spec.clusterIP !== 'None');
+    const { podRange, podRange6, externalRange, externalRange6 } = this.#network;
+    const families: ProxyRulesOptions[] = [
+      {
+        family: 4,
+        podRange,
+        externalRange,
+        services: [...all.map((service) => rulesOf(service, 4)), this.#kubernetes()],
+      },
+    ];
+    if (this.#dualStack)
+      families.push({
+        family: 6,
+        podRange: podRange6,
+        externalRange: externalRange6,
+        services: all.map((service) => rulesOf(service, 6)),
+      });
+    const text = JSON.stringify(families);
     if (text === this.#rules) return;
-    const { podRange, externalRange } = this.#network;
-    for (const { netns } of this.#network.nodes.values()) {
-      applyProxyRules(netns, this.#mode, { podRange, externalRange, services });
-    }
+    for (const { netns } of this.#network.nodes.values())
+      for (const options of families) applyProxyRules(netns, this.#mode, options);
     this.#rules = text;
   }
 
@@ -129,14 +163,14 @@ export class Services {
   }
 }
 
-function rulesOf({ spec, object, endpoints }: Service): ServicePortRules {
+function rulesOf({ spec, object, endpoints, endpoints6 }: Service, family: 4 | 6): ServicePortRules {
   const nodePort = object.spec.ports[0].nodePort as number | undefined;
   return {
     name: `${spec.namespace}/${spec.name}:main`,
-    clusterIp: object.spec.clusterIP,
+    clusterIp: family === 4 ? object.spec.clusterIP : object.spec.clusterIPs[1],
     port: spec.port,
     ...(nodePort && { nodePort }),
-    ...(spec.externalIps && { externalIps: spec.externalIps }),
-    endpoints,
+    externalIps: (spec.externalIps ?? []).filter((address) => isIP(address) === family),
+    endpoints: family === 4 ? endpoints : endpoints6,
   };
 }

@@ -43,13 +43,18 @@ interface Served {
 
 let lab: NatLab;
 let servers: Child;
+/** One for almost all tests: in a guest loading the programs takes half a minute. */
+let observer: Child;
+const startObserver = () => observe(lab, CLUSTER, servers.process.pid as number);
 beforeAll(async () => {
   buildPeer();
   lab = new NatLab('t');
   servers = await startServers();
+  observer = await startObserver();
 });
 afterEach(endPeers);
 afterAll(async () => {
+  await observer?.end();
   await servers?.end();
   lab?.remove();
 });
@@ -95,50 +100,40 @@ function byBackend(edges: readonly ObservedEdge[], owner: string, dialled: strin
   );
 }
 
-async function observed(observer: Child): Promise<Observation> {
-  return JSON.parse(await observer.ask()) as Observation;
+async function observed(by = observer): Promise<Observation> {
+  return JSON.parse(await by.ask()) as Observation;
 }
 
 /** A connection ends, and one whose other end is unknown is counted, a moment after its client has gone on. */
-async function eventually(
-  observer: Child,
-  read: (seen: Observation) => unknown,
-  expected: unknown,
-): Promise<void> {
+async function eventually(read: (seen: Observation) => unknown, expected: unknown): Promise<void> {
   const deadline = Date.now() + patience(10_000);
-  while (!isDeepStrictEqual(read(await observed(observer)), expected) && Date.now() < deadline)
-    await sleep(100);
-  expect(read(await observed(observer))).toEqual(expected);
+  while (!isDeepStrictEqual(read(await observed()), expected) && Date.now() < deadline) await sleep(100);
+  expect(read(await observed())).toEqual(expected);
 }
 
 for (const kind of ['nftables', 'iptables', 'ipvs'] as const) {
   const why = unavailable(kind);
   describe.skipIf(why)(`${kind}${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-    let observer: Child;
     const truth = new Truth();
     beforeAll(async () => {
       await truth.since();
       lab.apply(kind);
-      observer = await observe(lab, CLUSTER, servers.process.pid as number);
     });
-    afterAll(async () => {
-      await observer?.end();
-      lab.clear(kind);
-    });
+    afterAll(() => lab.clear(kind));
 
     async function expectSplit(owner: string, netns: string, family: Family, address: string, port: number) {
       const before = lab.tracked(family, address, port);
       const done = await runClient([owner, address, port, scaled(400, 40), UP, DOWN, 'client', 4], netns);
       expect(done.errors).toBe(0);
       const served = await truth.since();
-      await eventually(observer, ({ edges }) => byBackend(edges, owner, address, port), served);
+      await eventually(({ edges }) => byBackend(edges, owner, address, port), served);
       expect(Object.keys(served).sort()).toEqual([...family.backends]);
       // The kernel's table says so too, as far as it still remembers.
       const tracked = lab.tracked(family, address, port);
       for (const [backend, count] of Object.entries(tracked))
         expect(count - (before[backend] ?? 0)).toBeLessThanOrEqual(served[backend]?.connections ?? 0);
       expect(Object.keys(tracked).sort()).toEqual([...family.backends]);
-      expect((await observed(observer)).lost).toEqual(NOTHING_LOST);
+      expect((await observed()).lost).toEqual(NOTHING_LOST);
     }
 
     test.for(FAMILIES)('a Service address, dialled from a pod (IPv$version)', (family) =>
@@ -153,25 +148,34 @@ for (const kind of ['nftables', 'iptables', 'ipvs'] as const) {
       expectSplit(`knp-${kind}-x${family.version}`.slice(0, 15), lab.client, family, family.node, NODE_PORT),
     );
 
-    test.for(FAMILIES)('connections older than the agent (IPv$version)', async (family) => {
-      await observer.end();
-      const name = `knp-${kind}-o${family.version}`.slice(0, 15);
-      const clients = await startPeer(['hold', name, family.service, 80, 12, UP, DOWN], lab.client);
+    test('connections older than the agent', async () => {
+      const name = (version: number) => `knp-${kind}-o${version}`.slice(0, 15);
+      const clients = await Promise.all(
+        FAMILIES.map(({ version, service }) =>
+          startPeer(['hold', name(version), service, 80, 12, UP, DOWN], lab.client),
+        ),
+      );
       await truth.since();
-      observer = await observe(lab, CLUSTER, servers.process.pid as number);
-      await clients.exchange();
+      await observer.end();
+      observer = await startObserver();
+      for (const client of clients) await client.exchange();
       const served = await truth.since();
+      expect(Object.keys(served).sort()).toEqual(FAMILIES.flatMap(({ backends }) => backends).sort());
       const bytes = (all: Record<string, Served>) =>
         Object.fromEntries(
           Object.entries(all).map(([address, { received, sent }]) => [address, [received, sent]]),
         );
       await eventually(
-        observer,
-        ({ edges }) => bytes(byBackend(edges, name, family.service, 80)),
+        ({ edges }) =>
+          bytes(
+            Object.assign(
+              {},
+              ...FAMILIES.map(({ version, service }) => byBackend(edges, name(version), service, 80)),
+            ),
+          ),
         bytes(served),
       );
-      expect(Object.keys(served).sort()).toEqual([...family.backends]);
-      await clients.end();
+      for (const client of clients) await client.end();
       await truth.since();
     });
   });
@@ -181,7 +185,6 @@ for (const kind of ['nftables', 'iptables', 'ipvs'] as const) {
 describe('socket-level load balancing', () => {
   const group = `${cgroup2Mount()}/knp-nat-${process.pid}`;
   let redirect: BpfObject;
-  let observer: Child;
   const truth = new Truth();
   beforeAll(async () => {
     await truth.since();
@@ -196,10 +199,8 @@ describe('socket-level load balancing', () => {
       redirect.map('services').update(u32(index), Buffer.concat([...addresses, ports]));
     }
     for (const name of ['redirect4', 'redirect6']) redirect.program(name).attachCgroup({ path: group });
-    observer = await observe(lab, CLUSTER, servers.process.pid as number);
   });
-  afterAll(async () => {
-    await observer?.end();
+  afterAll(() => {
     redirect?.close();
     rmdirSync(group);
   });
@@ -217,7 +218,7 @@ describe('socket-level load balancing', () => {
     expect(dial(owner, family.service, 80).errors).toBe(0);
     const served = await truth.since();
     expect(Object.keys(served).sort()).toEqual([...family.backends]);
-    await eventually(observer, ({ edges }) => byBackend(edges, owner, family.service, 80), served);
+    await eventually(({ edges }) => byBackend(edges, owner, family.service, 80), served);
   });
 
   test.for(FAMILIES)('an address that is left alone is just that (IPv$version)', async (family) => {
@@ -225,23 +226,24 @@ describe('socket-level load balancing', () => {
     const [backend] = family.backends;
     expect(dial(owner, backend, PORT).errors).toBe(0);
     const served = await truth.since();
-    await eventually(observer, ({ edges }) => byBackend(edges, owner, backend, PORT), {
+    await eventually(({ edges }) => byBackend(edges, owner, backend, PORT), {
       '': served[backend],
     });
   });
 });
 
 describe('corners', () => {
-  let observer: Child | undefined;
-  const watch = async (keep: readonly string[], self: number) => {
-    observer = await observe(lab, keep, self);
-    return observer;
-  };
-  afterEach(async () => {
-    await observer?.end();
-    observer = undefined;
-    lab.clear('nftables');
-  });
+  afterEach(() => lab.clear('nftables'));
+  /** What another observer has to say of this traffic. */
+  async function watched(keep: readonly string[], self: number, act: () => Promise<unknown>) {
+    const other = await observe(lab, keep, self);
+    try {
+      await act();
+      return (await observed(other)).edges;
+    } finally {
+      await other.end();
+    }
+  }
   const [four] = FAMILIES as [Family];
   const client = (name: string, address: string, port: number): Promise<Done> =>
     runClient([name, address, port, 20, UP, DOWN, 'client', 2], lab.client);
@@ -250,9 +252,8 @@ describe('corners', () => {
 
   test('a refused connection counts at the pod that refused', async () => {
     lab.apply('nftables', 28771);
-    const watching = await watch(CLUSTER, servers.process.pid as number);
     const done = await client('knp-nat-refused', four.service, 80);
-    const edges = of((await observed(watching)).edges, 'knp-nat-refused');
+    const edges = of((await observed()).edges, 'knp-nat-refused');
     expect(done.refused).toBe(20);
     expect(edges.reduce((sum, { refused }) => sum + refused, 0)).toBe(20);
     expect(edges.map(({ reached, reachedPort }) => `${reached}:${reachedPort}`).sort()).toEqual(
@@ -262,9 +263,8 @@ describe('corners', () => {
 
   test('where the pod is on this host its owner is known, and no address is kept beside it', async () => {
     lab.apply('nftables');
-    const watching = await watch(CLUSTER, process.pid);
-    await client('knp-nat-local', four.service, 80);
-    const edges = of((await observed(watching)).edges, 'knp-nat-local');
+    const dial = () => client('knp-nat-local', four.service, 80);
+    const edges = of(await watched(CLUSTER, process.pid, dial), 'knp-nat-local');
     expect(edges).toHaveLength(1);
     expect(edges[0]).toMatchObject({ dialled: four.service, reached: '', reachedPort: 0, opened: 20 });
     expect(edges[0]?.peer).not.toBe('');
@@ -272,20 +272,19 @@ describe('corners', () => {
 
   test('what nobody asked to keep exact makes no edge of its own', async () => {
     lab.apply('nftables');
-    const watching = await watch(['10.217.9.0/24'], servers.process.pid as number);
-    await client('knp-nat-fold', four.service, 80);
-    const edges = of((await observed(watching)).edges, 'knp-nat-fold');
+    const dial = () => client('knp-nat-fold', four.service, 80);
+    const self = servers.process.pid as number;
+    const edges = of(await watched(['10.217.9.0/24'], self, dial), 'knp-nat-fold');
     expect(edges).toHaveLength(1);
     expect(edges[0]).toMatchObject({ dialled: four.service, reached: '', opened: 20 });
   });
 
   test('without a translation nothing but the dialled address is kept, whoever had the ports before', async () => {
     lab.apply('nftables');
-    const watching = await watch(CLUSTER, servers.process.pid as number);
     await client('knp-nat-before', four.service, 80);
     lab.clear('nftables');
     await client('knp-nat-after', four.backends[0], PORT);
-    const { edges } = await observed(watching);
+    const { edges } = await observed();
     expect(of(edges, 'knp-nat-after')).toEqual([
       expect.objectContaining({ dialled: four.backends[0], port: PORT, reached: '', opened: 20 }),
     ]);

@@ -166,7 +166,7 @@ def reply(number, result):
 def main():
     port = int(os.environ.get("PEER_PORT", "0"))
     if port:
-        listener = socket.create_server(("", port), backlog=512)
+        listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512)
         threading.Thread(target=accept_forever, args=(listener,), daemon=True).start()
     reply(0, "ready")
     for line in sys.stdin:

@@ -175,7 +175,7 @@ export class NatLab {
 export function unavailable(kind: ProxyKind): string | undefined {
   if (kind !== 'ipvs') return undefined;
   try {
-    sh('command -v ipvsadm && modprobe ip_vs && modprobe ip_vs_rr');
+    sh('{ command -v ipvsadm && modprobe ip_vs && modprobe ip_vs_rr; } >/dev/null 2>&1');
     return undefined;
   } catch {
     return GUEST === undefined ? 'this kernel has no IPVS, or there is no ipvsadm' : 'no ipvsadm';
