@@ -47,10 +47,18 @@ static __noinline int confirm_owner(struct sock *sk, struct socket_state *state,
 	return 0;
 }
 
-/* With the socket's lock owned, whoever runs is the one that took it: softirq leaves such a socket alone. */
+const volatile u32 walker_tgid = 0; /* the agent, whether its own traffic is left out or not */
+
+/*
+ * With the socket's lock owned, whoever runs is the one that took it: softirq leaves such a socket alone. Not the agent,
+ * though: a walk over descriptors (iter/task_file) holds the file that it looks at, and when its process lets go of it
+ * meanwhile it is the walker who closes it. What the agent accepts itself it also listens for.
+ */
 static __always_inline void confirm_current(struct sock *sk, struct socket_state *state)
 {
 	if (state->role != ROLE_SERVER || (state->flags & SOCKET_OWNER_CONFIRMED))
+		return;
+	if (walker_tgid && (u32)(bpf_get_current_pid_tgid() >> 32) == walker_tgid)
 		return;
 	if (sk->sk_lock.owned && !current_is_kernel_thread())
 		confirm_owner(sk, state, (struct task_struct *)bpf_get_current_task());

@@ -156,7 +156,7 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
   const loaded = loader.load({
     object: 'tcp',
     programs: PROGRAMS,
-    rodata: ownerRodata,
+    rodata: { ...ownerRodata, walker_tgid: self },
     maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners, pairs: sockets, backends: sockets },
     prepare: (object) => {
       table = edgeTable(object);

@@ -42,6 +42,43 @@ for line in sys.stdin:
     print(line, flush=True)
 `;
 
+/**
+ * A server that passes on what it accepts and lets go of it, so that the process that this script runs in closes it: as a
+ * walker does that looks at a file while its process closes it.
+ */
+const CLOSED_BY_ANOTHER = `
+import ctypes, os, signal, socket, sys
+libc = ctypes.CDLL(None)
+port = int(sys.argv[1])
+name = lambda text: libc.prctl(15, text.encode(), 0, 0, 0)
+mine, its = socket.socketpair()
+server = None
+ready, listening = os.pipe()
+if os.fork() == 0:
+    name('knp-walk-s')
+    server = socket.create_server(('127.0.0.1', port))
+    os.write(listening, b'.')
+    while True:
+        conn, _ = server.accept()
+        socket.send_fds(its, [b'.'], [conn.fileno()])
+        conn.close()
+os.read(ready, 1)
+name('knp-walk-c')
+for line in sys.stdin:
+    if line.strip() == 'exchange':
+        client = os.fork()
+        if client == 0:
+            with socket.create_connection(('127.0.0.1', port)) as conn:
+                conn.sendall(b'x' * 700)
+                conn.shutdown(socket.SHUT_WR)
+                conn.recv(1)
+            os._exit(0)
+        _, fds, _, _ = socket.recv_fds(mine, 1, 1)
+        os.close(fds[0])
+        os.waitpid(client, 0)
+    print(line.strip(), flush=True)
+`;
+
 const running = new Set<ChildProcessWithoutNullStreams>();
 
 afterEach(() => {
@@ -50,9 +87,17 @@ afterEach(() => {
 });
 
 function startPeers(port: number): (...orders: string[]) => Promise<void> {
+  return ordersTo(startScript(PEERS, port));
+}
+
+function startScript(script: string, port: number): ChildProcessWithoutNullStreams {
   // A process group of its own, so that all of it ends with the test.
-  const child = spawn('python3', ['-c', PEERS, String(port)], { detached: true });
+  const child = spawn('python3', ['-c', script, String(port)], { detached: true });
   running.add(child);
+  return child;
+}
+
+function ordersTo(child: ChildProcessWithoutNullStreams): (...orders: string[]) => Promise<void> {
   let errors = '';
   child.stderr.on('data', (text) => {
     errors += text;
@@ -131,3 +176,23 @@ test('a connection that is closed before anybody accepts it counts like any othe
     probe.close();
   }
 });
+
+test.each([false, true])(
+  'a connection that the walker closes, for it held the file, stays its server’s (include_self: %s)',
+  async (includeSelf) => {
+    const child = startScript(CLOSED_BY_ANOTHER, 21804);
+    const probe = new Probe({ self: child.pid as number, includeSelf });
+    try {
+      const order = ordersTo(child);
+      for (let i = 0; i < 3; i++) {
+        await order('exchange');
+        probe.collect();
+      }
+      const port = { reporter: 'server', server_port: '21804' };
+      const opened = (labels: object) => probe.sum('knp.tcp.connections_opened', { ...port, ...labels });
+      expect([opened({ server_workload: 'knp-walk-s' }), opened({})]).toEqual([3, 3]);
+    } finally {
+      probe.close();
+    }
+  },
+);
