@@ -45,6 +45,7 @@ struct {
 
 /* What a thread is doing: when its call began, its working space. A thread cannot interrupt itself, so nobody
  * else is in it. */
+#define NO_MESSAGE 0xffffffff
 struct http_task {
 	u64 entry_ns;	   /* when the sending call began */
 	u64 noted;	   /* the socket whose call was noted at its entry, by fentry or kprobe; 0: none */
@@ -54,7 +55,7 @@ struct http_task {
 	u64 length;	   /* bytes, or iovecs */
 	u64 offset;	   /* in the first iovec */
 	u32 shape;	   /* enum sockio_shape */
-	u32 message_index; /* of sendmmsg and recvmmsg */
+	u32 message_index; /* of sendmmsg and recvmmsg, where sys_enter is seen */
 	struct http1_parser look;
 	struct http_call call;
 };

@@ -46,8 +46,12 @@ struct pt_regs___sockio_arm64 {
 	u64 orig_x0;
 	s32 syscallno;
 };
+struct socket___sockio {
+	void *file;
+};
 struct sock___sockio {
 	u8 sk_shutdown;
+	struct socket___sockio *sk_socket;
 };
 struct tcp_sock___sockio {
 	u32 copied_seq;
@@ -226,6 +230,14 @@ static __always_inline u32 sockio_position(struct sock *sk, struct tcp_sock *tcp
 	if ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) && read == fields->rcv_nxt)
 		read--;
 	return read;
+}
+
+/* Does a process hold it? Sockets of the kernel's own (CIFS, NFS) are used within system calls on something else. */
+static __always_inline bool sockio_has_file(struct sock *sk)
+{
+	struct socket___sockio *socket = ((struct sock___sockio *)sk)->sk_socket;
+
+	return socket && socket->file;
 }
 
 static __always_inline u8 sockio_shutdown(struct sock *sk)

@@ -9,7 +9,8 @@
  */
 
 /* Finds the buffers of the system call that the current task is in. False: they cannot be seen from here. */
-static __always_inline bool sockio_locate(struct http_task *task, struct task_struct *current, bool sends)
+static __always_inline bool sockio_locate(struct http_task *task, struct sock *sk, struct task_struct *current,
+					  bool sends)
 {
 	struct pt_regs *regs = (void *)bpf_task_pt_regs(current);
 	struct http_call *call = &task->call;
@@ -17,8 +18,9 @@ static __always_inline bool sockio_locate(struct http_task *task, struct task_st
 	struct sockio_message message;
 	u32 shape;
 
-	if (!regs || (current->flags & (PF_KTHREAD | PF_IO_WORKER)))
-		return false; /* a worker's registers are left over from whoever made it */
+	/* a worker's registers are left over from whoever made it */
+	if (!regs || (current->flags & (PF_KTHREAD | PF_IO_WORKER)) || !sockio_has_file(sk))
+		return false;
 	sockio_read_syscall(regs, current, &entry);
 	shape = sockio_shape(entry.number);
 	if (!!(shape & SHAPE_SENDS) != sends)
@@ -36,6 +38,8 @@ static __always_inline bool sockio_locate(struct http_task *task, struct task_st
 		call->iov_left = entry.length;
 		return true;
 	case SHAPE_MESSAGES:
+		if (task->message_index == NO_MESSAGE)
+			return false;
 		entry.buffer += (u64)task->message_index++ * SOCKIO_MMSGHDR;
 		/* fall through */
 	case SHAPE_MESSAGE:
@@ -64,9 +68,11 @@ static __always_inline bool sockio_find_buffers(struct http_task *task, struct s
 	if (provider == FROM_NOWHERE)
 		return false;
 	if (provider == FROM_SYSCALL)
-		return sockio_locate(task, current, sends);
-	if (task->noted != (u64)sk)
-		return false; /* the program at the entry did not run: it was busy */
+		return sockio_locate(task, sk, current, sends);
+	if (task->noted != (u64)sk) { /* the program at the entry did not run: it was busy, or a kprobe was missed */
+		task->message_index = NO_MESSAGE;
+		return sockio_locate(task, sk, current, sends);
+	}
 	task->noted = 0;
 	call->iov_left = 0;
 	call->left = 0;
@@ -173,7 +179,7 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	task->call.total = length;
 	task->call.end.now_ns = bpf_ktime_get_ns();
 	task->call.begin_ns = sends && seen && task->entry_ns ? task->entry_ns : task->call.end.now_ns;
-	if (!task->message_index)
+	if (provider != FROM_SYSCALL || !task->message_index)
 		task->entry_ns = 0; /* of this call: the program at sys_enter may miss the next one */
 	if (!conn) {
 		conn = seen ? http_look(sk, state, task) : http_not_shown(sk);
