@@ -126,16 +126,14 @@ static __always_inline bool http1_usual_field(struct http1_window *window, u32 s
 }
 
 /* One line, from found->line to `end`. 0: not for here; 1: go on; 2: it was the empty one. */
-static __always_inline int http1_usual_line(struct http1_window *window, u32 end, bool is_response, bool traces)
+static __always_inline int http1_usual_line(struct http1_window *window, u32 end, bool traces)
 {
 	struct http1_found *found = &window->found;
 	u32 start = found->line;
 
 	if (start == window->position) {
-		if (is_response)
-			return http1_usual_answer(window, start, end, found);
-		found->minor = http1_version_before(window, start, end);
-		return found->minor != 0;
+		found->start_line_end = end;
+		return 1;
 	}
 	if (end - start < 2 && (end == start || HTTP1_BYTE(window, start) == '\r'))
 		return 2;
@@ -145,16 +143,24 @@ static __always_inline int http1_usual_line(struct http1_window *window, u32 end
 /* every turn uses up a word or a line; a head of more lines than this is rare */
 #define HTTP1_TURNS (HTTP1_WINDOW / 8 + 32)
 
-/* Goes through the lines. Says where the head ends, or 0. */
-static __always_inline u32 http1_usual_lines(struct http1_window *window, bool is_response, bool traces)
+/*
+ * Goes through the lines. Says where the head ends, or 0. A function of its own, which at each turn takes up from
+ * memory: so a turn is the same to the verifier as the one before, and it need not look at what may follow again.
+ */
+HTTP1_FUNCTION u32 http1_usual_lines(struct http1_window *window, bool traces)
 {
-	struct http1_found *found = &window->found;
+	struct http1_found *found;
 
+	if (!window)
+		return 0;
+	found = &window->found;
 	for (u32 i = 0; i < HTTP1_TURNS; i++) {
-		u32 end = found->at;
+		u32 end;
 		u64 feeds;
 		int line;
 
+		HTTP1_FORGET();
+		end = found->at;
 		if (end >= window->length)
 			return 0;
 		feeds = http1_line_feeds(http1_word(window, end));
@@ -165,7 +171,7 @@ static __always_inline u32 http1_usual_lines(struct http1_window *window, bool i
 		end += http1_first(feeds);
 		if (end >= window->length)
 			return 0;
-		line = http1_usual_line(window, end, is_response, traces);
+		line = http1_usual_line(window, end, traces);
 		if (line != 1)
 			return line ? end + 1 : 0;
 		found->line = found->at = end + 1;
@@ -191,12 +197,17 @@ static __always_inline int http1_head(struct http1_parser *parser, struct http1_
 		if (!found->at)
 			return 0;
 	}
-	end = http1_usual_lines(window, is_response, traces && !is_response);
+	end = http1_usual_lines(window, traces && !is_response);
 	if (!end)
 		return 0;
 	if (is_response) {
+		if (!http1_usual_answer(window, window->position, found->start_line_end, found))
+			return 0;
 		parser->status = found->status;
 	} else {
+		found->minor = http1_version_before(window, window->position, found->start_line_end);
+		if (!found->minor)
+			return 0;
 		parser->method = found->method;
 		parser->path_hash = found->path_hash;
 	}

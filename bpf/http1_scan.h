@@ -110,6 +110,7 @@ struct http1_found {
 	u64 path_hash;
 	u32 line; /* where the current line starts */
 	u32 at;	  /* up to here it has no end */
+	u32 start_line_end;
 	u16 status;
 	u8 method;
 	u8 minor;
