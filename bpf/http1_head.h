@@ -8,31 +8,36 @@
 
 #include "http1_parser.h"
 
-/* Hashes the path that starts at `start`, as http1_hash_path() does; says where it ends, or 0 if it is too long. */
+/* Hashes the path that starts at `start`, as http1_hash_path() does; says where it ends, or 0 if it is too long. What
+ * lasts from one segment to the next is in memory, for the verifier. */
 HTTP1_FUNCTION u32 http1_usual_path(struct http1_window *window, u32 start)
 {
-	u64 hash = HTTP1_FNV_BASIS, before = hash, seen = 0;
-	u32 at = start, segment = start;
+	u64 hash = HTTP1_FNV_BASIS, seen = 0;
+	struct http1_found *found;
 
 	if (!window)
 		return 0;
+	found = &window->found;
+	found->path_hash = hash;
+	found->segment = start;
 	for (u32 i = 0; i < HTTP1_PATH; i++) {
+		u32 at = start + i;
 		u8 byte = HTTP1_BYTE(window, at), class = http1_classes[byte];
 
-		if (class & (CLASS_STOP | CLASS_SLASH)) {
-			hash = http1_end_segment(hash, before, seen, at - segment);
-			if (class & CLASS_STOP) {
-				window->found.path_hash = hash;
-				return at;
-			}
-			before = hash = http1_fnv(hash, byte);
-			segment = at + 1;
-			seen = 0;
-		} else {
+		if (!(class & (CLASS_STOP | CLASS_SLASH))) {
 			hash = http1_fnv(hash, byte);
 			seen |= class;
+			continue;
 		}
-		at++;
+		HTTP1_FORGET();
+		hash = http1_end_segment(hash, found->path_hash, seen, at - found->segment);
+		if (class & CLASS_SLASH)
+			hash = http1_fnv(hash, byte);
+		found->path_hash = hash;
+		if (class & CLASS_STOP)
+			return at;
+		found->segment = at + 1;
+		seen = 0;
 	}
 	return 0;
 }

@@ -111,6 +111,7 @@ struct http1_found {
 	u32 line; /* where the current line starts */
 	u32 at;	  /* up to here it has no end */
 	u32 start_line_end;
+	u32 segment; /* where the current one of the path starts */
 	u16 status;
 	u8 method;
 	u8 minor;
