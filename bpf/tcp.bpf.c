@@ -173,6 +173,8 @@ static __always_inline int on_established_late(struct sock *sk, struct socket_st
 	state->pair = 0;
 	state->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport)); /* skc_num is gone by now */
 	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (state->role == ROLE_CLIENT)
+		find_backend(sk, state);
 	state->tcp_state = TCP_CLOSE;
 	__sync_fetch_and_or(&state->flags, SOCKET_ESTABLISHED);
 	return 0;

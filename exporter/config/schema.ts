@@ -177,7 +177,7 @@ const limits = section(
     owners: integer(8192, 64, 1_048_576, { description: 'Local workloads and processes, in the kernel.' }),
     sockets: integer(65_536, 64, 16_777_216, {
       description:
-        'Open connections whose two ends, both on this host, are joined; when full, the oldest lose the name of their far end.',
+        'Open connections whose two ends, both on this host, are joined, and as many that the host translates; when full, the oldest lose the name of their far end.',
     }),
     series_per_metric: integer(10_000, 10, 1_000_000, { description: 'Series of one metric.' }),
     series_idle_seconds: integer(300, 10, 86_400, {

@@ -18,7 +18,7 @@ export function subscribe(program: BpfProgram): BpfLink {
   });
 }
 
-/** Lets all entries of connection tracking pass through the filter; about 1 µs each. */
+/** Lets all entries of connection tracking pass through the filter; a few µs each. */
 export function readAll(link: BpfLink): void {
   const message = Buffer.alloc(20); // nlmsghdr, nfgenmsg of no family: all
   message.writeUInt32LE(message.length, 0);

@@ -264,6 +264,48 @@ describe('cgroups', () => {
   });
 });
 
+describe('netlink', () => {
+  const NETLINK_ROUTE = 0;
+  /** nlmsghdr and a family: RTM_GETLINK, or a type that there is not. */
+  const request = (type: number, flags: number) => {
+    const message = Buffer.alloc(20);
+    message.writeUInt32LE(20, 0);
+    message.writeUInt16LE(type, 4);
+    message.writeUInt16LE(flags, 6);
+    return message;
+  };
+  const [DUMP, LINKS] = [0x301, 18];
+
+  test('the answer to a request passes the filter, all of it', () => {
+    using object = load('knpt_netlink');
+    const link = object.program('knpt_netlink').attachNetlink({ protocol: NETLINK_ROUTE, groups: 0 });
+    const datagrams = link.request(request(LINKS, DUMP));
+    expect(datagrams).toBeGreaterThan(0);
+    expect(hits(object, 13)).toBe(datagrams);
+    expect(link.request(request(LINKS, DUMP))).toBe(datagrams);
+    expect(link.info()).toBeUndefined();
+    link.close();
+    link.close();
+    expect(() => link.request(request(LINKS, DUMP))).toThrow('the BPF link is closed');
+  });
+
+  test('what the kernel refuses is an error, also cut to its head', () => {
+    using object = load('knpt_netlink');
+    const program = object.program('knpt_netlink');
+    const link = program.attachNetlink({ protocol: NETLINK_ROUTE, groups: 0 });
+    expect(() => link.request(request(0x7ffe, 1))).toThrow(/refuses the netlink request.*ENOTSUP/);
+    expect(() => link.read()).toThrow('only an iterator can be read');
+    expect(() => program.attachNetlink({ protocol: 31, groups: 0 })).toThrow(/EPROTONOSUPPORT/);
+    expect(() => program.attachNetlink({ protocol: 32, groups: 0 })).toThrow('protocol must be an integer');
+  });
+
+  test('other links take no request', () => {
+    using object = load('knpt_connect4');
+    const link = object.program('knpt_connect4').attachCgroup({ path: cgroup2Mount() });
+    expect(() => link.request(request(LINKS, DUMP))).toThrow('only a netlink socket can be asked');
+  });
+});
+
 describe('iterators', () => {
   const path = compile('iterators');
   const loaded = (program: string, pid = 0): BpfObject => {

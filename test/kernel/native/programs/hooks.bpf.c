@@ -133,6 +133,14 @@ int knpt_xdp(struct xdp_md *xdp)
 	return XDP_PASS;
 }
 
+/* Lets through what a request is answered, cut to its head; drops what nobody asked for. */
+SEC("socket")
+int knpt_netlink(struct __sk_buff *skb)
+{
+	hit(13);
+	return 20;
+}
+
 SEC("cgroup/connect4")
 int knpt_connect4(struct bpf_sock_addr *ctx)
 {
