@@ -1,7 +1,7 @@
 // Exact under full load, through the real agent: what h2load says it did, what nginx logged, and what /metrics counts at
 // both ends are the same numbers, by method, status and route. KNPTEST_HTTP_FULL=1 makes it a million each.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { endAll, h2load, Nginx } from '../kernel/http/harness.ts';
+import { apart, endAll, h2load, Nginx } from '../kernel/http/harness.ts';
 import { killLeftovers } from './cli_process.ts';
 import { HttpAgent, METHOD_STATUS_ROUTE, type Scrape } from './http/agent.ts';
 import { sized, wrk } from './http/load.ts';
@@ -101,7 +101,7 @@ it('mixed methods, statuses and routes, and wrk, which stops in the middle', asy
   const log = await logged();
   // Where wrk stopped, each of its connections may have had one request under way: one that nginx answered and nobody
   // read, or one whose answer nginx could not write any more, though it logs the status that it would have had.
-  const [byServer, byClient, byLog] = [server, client, log].map(apart);
+  const [byServer, byClient, byLog] = [server, client, log].map((table) => apart(table, ' /wrk'));
   expect(byServer?.others).toEqual(byLog?.others);
   expect(byClient?.others).toEqual(byLog?.others);
   expect(byServer?.all).toBe(byLog?.all);
@@ -110,17 +110,6 @@ it('mixed methods, statuses and routes, and wrk, which stops in the middle', asy
     expect(all - wrkDone).toBeLessThanOrEqual(32);
   }
 });
-
-/** wrk's requests, and all others by their row. */
-function apart(table: Record<string, number>) {
-  const isWrk = ([row]: [string, number]) => row.endsWith(' /wrk');
-  const rows = Object.entries(table);
-  return {
-    others: Object.fromEntries(rows.filter((row) => !isWrk(row))),
-    all: rows.filter(isWrk).reduce((sum, [, count]) => sum + count, 0),
-    answered: table['GET 200 /wrk'] ?? 0,
-  };
-}
 
 it('in the steady state no message goes from the kernel to the agent', async () => {
   await h2load(nginx.url('/items/7'), 1000, 4);

@@ -330,3 +330,14 @@ export async function h2load(
     done: Number(done[1]),
   };
 }
+
+/** The rows of a table `METHOD STATUS ROUTE` that end with `route`, added up, and all others. `answered`: GET with 200. */
+export function apart(table: Record<string, number>, route: string) {
+  const rows = Object.entries(table);
+  const mine = rows.filter(([row]) => row.endsWith(route));
+  return {
+    others: Object.fromEntries(rows.filter(([row]) => !row.endsWith(route))),
+    all: mine.reduce((sum, [, count]) => sum + count, 0),
+    answered: table[`GET 200${route}`] ?? 0,
+  };
+}
