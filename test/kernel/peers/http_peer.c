@@ -74,6 +74,18 @@ static ssize_t sum(const struct mmsghdr *messages, int count)
 	return count < 0 ? count : bytes;
 }
 
+/* Puts what was received together: a message that came in pieces leaves room behind it. */
+static ssize_t gather(const struct mmsghdr *messages, int count, char *buffer)
+{
+	ssize_t bytes = 0;
+
+	for (int i = 0; i < count; i++) {
+		memmove(buffer + bytes, messages[i].msg_hdr.msg_iov->iov_base, messages[i].msg_len);
+		bytes += messages[i].msg_len;
+	}
+	return count < 0 ? count : bytes;
+}
+
 static ssize_t send_some(int fd, char *buffer, size_t length)
 {
 	struct iovec pieces[5];
@@ -168,7 +180,8 @@ static ssize_t receive_some(int fd, char *buffer, size_t room)
 	if (is(receive_name, "recvmsg"))
 		return recvmsg(fd, &message, 0);
 	if (is(receive_name, "recvmmsg"))
-		return sum(messages, recvmmsg(fd, messages, cut_messages(messages, pieces, buffer, room), MSG_WAITFORONE, NULL));
+		return gather(messages, recvmmsg(fd, messages, cut_messages(messages, pieces, buffer, room), MSG_WAITFORONE, NULL),
+			      buffer);
 	if (is(receive_name, "uring-recv"))
 		return ring_do(IORING_OP_RECV, fd, buffer, room, 0);
 	if (is(receive_name, "uring-recv-worker"))
