@@ -90,6 +90,7 @@ static __always_inline int http_on_head(struct http_conn *conn, struct http_call
 /* What came of the short way, and what is left to be done. */
 enum http_whole {
 	HTTP_WHOLE_NOT,	  /* nothing has changed: all of it */
+	HTTP_WHOLE_HEAD,  /* the head was taken: http_whole_used() */
 	HTTP_WHOLE_BEGUN, /* the pump, then http_end_call() */
 	HTTP_WHOLE_OVER,  /* http_end_call() */
 	HTTP_WHOLE_DONE,
@@ -127,10 +128,20 @@ HTTP_FUNCTION http_whole(struct http_conn *conn, struct http_call *call)
 	direction->last_ns = call->end.now_ns;
 	direction->parser.is_response = call->direction & 1;
 	HTTP1_FORGET();
-	if (!http1_head(&direction->parser, window, http_wants_trace_fields()))
-		return HTTP_WHOLE_BEGUN;
+	return http1_head(&direction->parser, window, http_wants_trace_fields()) ? HTTP_WHOLE_HEAD : HTTP_WHOLE_BEGUN;
+}
+
+/* The second half, for the stack's sake: Linux 6.1 adds up what all functions on the way may use, and what the head
+ * needed is free by now. */
+HTTP_FUNCTION http_whole_used(struct http_conn *conn, struct http_call *call)
+{
+	struct http_direction *direction;
+
+	if (!conn || !call)
+		return HTTP_WHOLE_OVER;
+	direction = &conn->directions[call->direction & 1];
 	if (!http_on_head(conn, call, direction)) {
-		window->position = window->length;
+		call->window.position = call->window.length;
 		return HTTP_WHOLE_OVER;
 	}
 	return http_used_up(call, direction) ? HTTP_WHOLE_DONE : HTTP_WHOLE_BEGUN;
@@ -144,6 +155,8 @@ static __always_inline void http_take(struct http_conn *conn, struct http_call *
 {
 	int whole = HTTP_SHORT_WAY && seen ? http_whole(conn, call) : HTTP_WHOLE_NOT;
 
+	if (whole == HTTP_WHOLE_HEAD)
+		whole = http_whole_used(conn, call);
 	if (whole == HTTP_WHOLE_DONE || (whole == HTTP_WHOLE_NOT && !http_begin_call(conn, call)))
 		return;
 	if (!seen) {
