@@ -121,9 +121,11 @@ export class NatLab {
 
   clear(kind: ProxyKind): void {
     if (kind === 'nftables') this.in(this.node, 'nft', 'flush', 'ruleset');
-    else if (kind === 'iptables')
-      for (const command of ['iptables', 'ip6tables']) this.in(this.node, command, '-t', 'nat', '-F');
-    else this.in(this.node, 'ipvsadm', '-C');
+    else for (const command of ['iptables', 'ip6tables']) this.in(this.node, command, '-t', 'nat', '-F');
+    if (kind !== 'ipvs') return;
+    this.in(this.node, 'ipvsadm', '-C');
+    for (const { version, service } of FAMILIES)
+      this.in(this.node, 'ip', 'addr', 'del', `${service}/${version === 4 ? 32 : 128}`, 'dev', 'lo');
   }
 
   /** As kube-proxy's IPVS mode: the addresses are on an interface, translated packets are tracked, sources masqueraded. */
@@ -131,6 +133,9 @@ export class NatLab {
     this.in(this.node, 'sh', '-ec', 'echo 1 > /proc/sys/net/ipv4/vs/conntrack');
     for (const { version, service, node, backends } of FAMILIES) {
       this.in(this.node, 'ip', 'addr', 'add', `${service}/${version === 4 ? 32 : 128}`, 'dev', 'lo');
+      // Also what makes the kernel track connections in this namespace at all.
+      const masquerade = ['-t', 'nat', '-A', 'POSTROUTING', '-o', 'to-far', '-j', 'MASQUERADE'];
+      this.in(this.node, version === 4 ? 'iptables' : 'ip6tables', ...masquerade);
       const written = (address: string) => (version === 4 ? address : `[${address}]`);
       for (const virtual of [`${written(service)}:80`, `${written(node)}:${NODE_PORT}`]) {
         this.in(this.node, 'ipvsadm', '-A', '-t', virtual, '-s', 'rr');
