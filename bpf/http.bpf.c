@@ -148,24 +148,6 @@ static __always_inline bool http_is_older(struct socket_state *state)
 	       state->start_ns < control->started_ns;
 }
 
-/* The local address as 16 bytes, like remote_address(). */
-static __always_inline void local_address_of(struct sock *sk, u8 address[16])
-{
-	u32 *words = (u32 *)address;
-
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		words[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		words[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		words[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		words[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-		return;
-	}
-	words[0] = 0;
-	words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = sk->__sk_common.skc_rcv_saddr;
-}
-
 static __noinline struct http_conn *http_follow(struct sock *sk, struct socket_state *state, u64 answered_ns, bool joining)
 {
 	struct http_conn *conn = bpf_sk_storage_get(&http_conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -176,7 +158,7 @@ static __noinline struct http_conn *http_follow(struct sock *sk, struct socket_s
 	}
 	conn->role = state->role;
 	conn->family = remote_address(sk, conn->remote);
-	local_address_of(sk, conn->local);
+	local_address(sk, conn->local);
 	conn->remote_port = state->remote_port;
 	conn->local_port = state->local_port;
 	conn->seed = (u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();

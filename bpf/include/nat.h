@@ -40,23 +40,6 @@ struct {
 	__type(value, struct backend);
 } backends SEC(".maps");
 
-static __always_inline void local_address(struct sock *sk, u8 address[16])
-{
-	u32 *words = (u32 *)address;
-
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		words[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		words[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		words[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		words[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-		return;
-	}
-	words[0] = 0;
-	words[1] = 0;
-	words[2] = bpf_htonl(0xffff);
-	words[3] = sk->__sk_common.skc_rcv_saddr;
-}
-
 /* Notes what the connection is translated to, if it is. The port is lost to `skc_num` when a connect has failed. */
 static __noinline int find_backend(struct sock *sk, struct socket_state *state)
 {
