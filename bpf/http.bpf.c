@@ -21,6 +21,7 @@ struct http_verdict {
 	u32 left_alone; /* not HTTP */
 	u16 looks;
 	u16 not_shown; /* bytes passed that no hook showed */
+	u64 delivered; /* the call that was looked at last: see sockio_position() */
 	u64 answered_ns; /* when something like an answer passed before it could be followed */
 };
 
@@ -43,28 +44,18 @@ struct {
 	__type(value, struct http_verdict);
 } http_verdicts SEC(".maps");
 
-/* What a thread is doing: when its call began, its working space. A thread cannot interrupt itself, so nobody
- * else is in it. */
-#define NO_MESSAGE 0xffffffff
-struct http_task {
-	u64 entry_ns;	   /* when the sending call began */
-	u64 noted;	   /* the socket whose call was noted at its entry, by fentry or kprobe; 0: none */
-	u64 delivered;	   /* the socket of the last call that was delivered */
-	u64 delivered_to;  /* up to where, and in which direction */
-	u64 buffer;	   /* what was noted: a user address, or a kernel's array of iovecs */
-	u64 length;	   /* bytes, or iovecs */
-	u64 offset;	   /* in the first iovec */
-	u32 shape;	   /* enum sockio_shape */
-	u32 message_index; /* of sendmmsg and recvmmsg, where sys_enter is seen */
+/* The working space of the programs, by processor. Each hook's program has its own: one may be preempted in the middle
+ * and another run, but never the same one again. */
+struct http_work {
 	struct http1_parser look;
 	struct http_call call;
 };
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct http_task);
-} http_tasks SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SOCKIO_SLOTS);
+	__type(key, u32);
+	__type(value, struct http_work);
+} http_work SEC(".maps");
 
 static __always_inline u32 direction_of(u8 role, bool sends)
 {
@@ -72,16 +63,16 @@ static __always_inline u32 direction_of(u8 role, bool sends)
 }
 
 /* Does the first piece of the call begin like HTTP/1? */
-__attribute__((noinline)) int http_begins(struct http_task *task)
+__attribute__((noinline)) int http_begins(struct http_work *work)
 {
 	struct http1_window *window;
 	struct http_call *call;
 	u64 amount;
 	int event;
 
-	if (!task)
+	if (!work)
 		return 0;
-	call = &task->call;
+	call = &work->call;
 	window = &call->window;
 	if (!call->left && !http_next_piece(call))
 		return 0;
@@ -93,11 +84,11 @@ __attribute__((noinline)) int http_begins(struct http_task *task)
 	window->position = 0;
 	window->length = amount;
 	http1_blank(window, amount & (2 * HTTP1_WINDOW - 1));
-	task->look.state = HTTP1_START;
-	task->look.is_response = call->direction & 1;
-	event = http1_start(&task->look, window);
+	work->look.state = HTTP1_START;
+	work->look.is_response = call->direction & 1;
+	event = http1_start(&work->look, window);
 	if (event == HTTP1_AGAIN) /* an empty line in front */
-		event = http1_start(&task->look, window);
+		event = http1_start(&work->look, window);
 	return event != HTTP1_MALFORMED;
 }
 
@@ -169,11 +160,11 @@ static __noinline struct http_conn *http_follow(struct sock *sk, struct socket_s
 	return conn;
 }
 
-/* The first bytes of a socket: is it HTTP/1? Pieces and direction are in task->call; it comes back untouched. */
-static __noinline struct http_conn *http_look(struct sock *sk, struct socket_state *state, struct http_task *task)
+/* The first bytes of a socket: is it HTTP/1? Pieces and direction are in work->call; it comes back untouched. */
+static __noinline struct http_conn *http_look(struct sock *sk, struct socket_state *state, struct http_work *work)
 {
 	struct http_verdict *verdict;
-	struct http_call *call = &task->call;
+	struct http_call *call = &work->call;
 	u64 base = call->base, left = call->left, iov = call->iov;
 	u32 iov_left = call->iov_left;
 	bool older = http_is_older(state), begins;
@@ -181,7 +172,7 @@ static __noinline struct http_conn *http_look(struct sock *sk, struct socket_sta
 	verdict = bpf_sk_storage_get(&http_verdicts, sk, 0, 0);
 	if (verdict && verdict->not_shown)
 		older = true;
-	begins = http_begins(task);
+	begins = http_begins(work);
 	call->base = base;
 	call->left = left;
 	call->iov = iov;
@@ -248,17 +239,16 @@ static __always_inline bool http_catch_up(struct http_conn *conn, struct http_ca
 	return true;
 }
 
-/* The bytes of one call, with everything in task->call filled in. `seen`: they can be read. */
-static __always_inline int http_on_data(struct sock *sk, struct tcp_sock *tcp, struct http_conn *conn,
-					struct http_task *task, bool sends, bool seen)
+/* The bytes of one call, with everything in `call` filled in. `seen`: they can be read. */
+static __always_inline int http_on_data(struct sock *sk, struct http_conn *conn, struct http_call *call, u32 position,
+					bool sends, bool seen)
 {
-	struct http_call *call = &task->call;
 	struct http_direction *direction = &conn->directions[call->direction & 1];
 
 	if (!conn->edge_id || (!conn->edge_settled && direction->parser.state == HTTP1_START &&
 			       call->direction == HTTP_REQUESTS))
 		http_resolve_edge(sk, conn, !sends);
-	if (!http_catch_up(conn, call, sockio_position(sk, tcp, sends)))
+	if (!http_catch_up(conn, call, position))
 		return 0;
 	http_take(conn, call, seen, SOCKIO_PUMPS);
 	if ((conn->flags & (HTTP_JOINING | HTTP_PROVEN)) == HTTP_JOINING && !direction->carried) {

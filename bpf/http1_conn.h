@@ -208,6 +208,8 @@ HTTP_FUNCTION http_pump(struct http_conn *conn, struct http_call *call)
 	if (!conn || !call)
 		return 0;
 	direction = &conn->directions[call->direction & 1];
+	if (direction->parser.state == HTTP1_START)
+		direction->kept = 0;
 	event = http1_step(&direction->parser, &call->window);
 	if (event == HTTP1_NEED_DATA) {
 		if (!call->total)
@@ -293,6 +295,7 @@ HTTP_FUNCTION http_end_call(struct http_conn *conn, struct http_call *call)
 		return 0;
 	}
 	http_copy(direction->carry, unread, &call->window.bytes[call->window.position & HTTP1_MASK]);
+	direction->kept = 0;
 	direction->carried = unread;
 	if (!direction->message_ns)
 		direction->message_ns = call->begin_ns;

@@ -87,6 +87,11 @@ struct http_direction {
 	u16 carried;	/* bytes of an incomplete line, in `carry` */
 	u16 sequenced;	/* `sequence` is valid */
 	u32 route;	/* of the current request; 0: not known yet */
+	u32 message;	/* how many messages of a call with several (sendmmsg, recvmmsg) have been seen */
+	u64 messages;	/* their array */
+	u16 kept; /* bytes of the last message's head, in `carry`; 0: see http1_again.h */
+	u16 kept_path_start, kept_path_length;
+	u16 not_again; /* heads in a row that were not that of the message before */
 	u8 carry[HTTP1_LINE_SEEN];
 };
 
@@ -98,6 +103,16 @@ enum http_conn_flags {
 };
 
 #define HTTP_TRACEPARENT 55 /* bytes of a version 00 field */
+
+/* What a hook has seen of a call that sends, where it began. */
+struct http_send {
+	u64 begin_ns; /* 0: none is under way */
+	u64 base;     /* user address of its first piece; 0: only the kernel sees what is sent */
+	u64 left;     /* the length of that */
+	u64 iov;      /* the kernel's array of the others */
+	u32 iov_left;
+	u32 position; /* TCP sequence number of its first byte */
+};
 
 struct http_conn {
 	u32 flags;
@@ -124,6 +139,7 @@ struct http_conn {
 	u64 known_hash;	  /* the path that `known_route` is the route of */
 	u64 link_seed;	  /* the same as the seed, of the request that the asking thread serves; 0: none that is certain */
 	u64 link_request;
+	struct http_send send;
 	struct http_direction directions[2];
 	struct http_exchange exchanges[HTTP_PIPELINE];
 	u8 traceparent[HTTP_TRACEPARENT + 1];
@@ -148,8 +164,6 @@ struct http_call {
 	u64 skip; /* bytes to step over before anything is read; already taken from `total` */
 	u64 total; /* bytes of this call not yet dealt with */
 	u64 begin_ns; /* when the call began; `end.now_ns` is when it returned */
-	u64 serving_seed; /* the request that this thread has read last and serves alone; 0: none */
-	u64 serving_request;
 	u64 blocks; /* the call reads, and waits for what it reads: a thread that does has one thing to do */
 	struct http_end end;
 	struct http1_window window;

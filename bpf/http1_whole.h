@@ -7,6 +7,7 @@
 #pragma once
 
 #include "http1_conn.h"
+#include "http1_again.h"
 #include "http1_head.h"
 
 /* The whole head of a request was used at once. */
@@ -128,7 +129,12 @@ HTTP_FUNCTION http_whole(struct http_conn *conn, struct http_call *call)
 	direction->last_ns = call->end.now_ns;
 	direction->parser.is_response = call->direction & 1;
 	HTTP1_FORGET();
-	return http1_head(&direction->parser, window, http_wants_trace_fields()) ? HTTP_WHOLE_HEAD : HTTP_WHOLE_BEGUN;
+	if (http1_head_again(direction, window))
+		return HTTP_WHOLE_HEAD;
+	if (!http1_head(&direction->parser, window, http_wants_trace_fields()))
+		return HTTP_WHOLE_BEGUN;
+	http1_keep_head(direction, window);
+	return HTTP_WHOLE_HEAD;
 }
 
 /* The second half, for the stack's sake: Linux 6.1 adds up what all functions on the way may use, and what the head

@@ -179,8 +179,9 @@ static __always_inline void http_on_target(struct http_conn *conn, struct http_c
  * Finished requests.
  */
 
-/* Index of the bucket. A function of its own, so that the verifier looks at its loop once. */
-__attribute__((noinline)) u32 http_duration_bucket(u64 ns)
+/* Index of the bucket, of what does not fit in the first. Functions of their own, so that the verifier looks at their
+ * loops once; most requests are quick and small and need none. */
+__attribute__((noinline)) u32 http_duration_bucket_of(u64 ns)
 {
 	u32 i;
 
@@ -190,9 +191,15 @@ __attribute__((noinline)) u32 http_duration_bucket(u64 ns)
 	return i;
 }
 
-__attribute__((noinline)) u32 http_size_bucket(u64 bytes)
+static __always_inline u32 http_duration_bucket(u64 ns)
 {
-	u64 bound = 64;
+	return http_bounds && ns <= http_bounds_ns[0] ? 0 : http_duration_bucket_of(ns);
+}
+
+#define HTTP_FIRST_SIZE 64
+__attribute__((noinline)) u32 http_size_bucket_of(u64 bytes)
+{
+	u64 bound = HTTP_FIRST_SIZE;
 	u32 i;
 
 	for (i = 0; i < HTTP_SIZE_BOUNDS; i++) {
@@ -201,6 +208,11 @@ __attribute__((noinline)) u32 http_size_bucket(u64 bytes)
 		bound *= 4;
 	}
 	return i;
+}
+
+static __always_inline u32 http_size_bucket(u64 bytes)
+{
+	return bytes <= HTTP_FIRST_SIZE ? 0 : http_size_bucket_of(bytes);
 }
 
 static __always_inline void http_add(struct http_totals *totals, struct http_conn *conn,

@@ -87,7 +87,7 @@ struct http_shared {
 	struct http_limiter spans;
 	u64 counters[HTTP_COUNTERS];
 	u32 walks; /* of http_walk_files */
-	u32 pad;
+	u32 messages; /* calls with several messages were seen: sendmmsg, recvmmsg */
 };
 
 struct http_active_key {

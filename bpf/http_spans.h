@@ -85,23 +85,36 @@ static __always_inline void http_on_trace_field(struct http_conn *conn, struct h
 	conn->state_length = call->window.value_length > HTTP_TRACESTATE ? HTTP_TRACESTATE : call->window.value_length;
 }
 
+/* What a thread serves. Only where samples are taken. */
+struct http_thread {
+	u64 seed; /* the connection of the request that it has read last and serves alone; 0: none */
+	u64 request;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct http_thread);
+} http_threads SEC(".maps");
+
 /* A server's thread has read a request: until it is answered, this is what the thread does. */
-static __always_inline void http_serve(struct http_conn *conn, struct http_call *call, struct http_exchange *exchange)
+static __always_inline void http_serve(struct http_conn *conn, struct http_call *call, struct http_exchange *exchange,
+				       struct http_thread *thread)
 {
 	struct http_served served = {.request = http_request_id(exchange)};
-	u64 seed = call->serving_seed; /* keys on the stack: before 6.2 no other memory is taken for one */
+	u64 seed = thread->seed; /* keys on the stack: before 6.2 no other memory is taken for one */
 	struct http_served *other = NULL;
 
 	if (seed)
 		other = bpf_map_lookup_elem(&http_serving, &seed);
-	if (!call->blocks || (other && call->serving_seed != conn->seed)) {
-		call->serving_seed = 0; /* several at once: nobody knows for which it works */
+	if (!call->blocks || (other && thread->seed != conn->seed)) {
+		thread->seed = 0; /* several at once: nobody knows for which it works */
 		return;
 	}
 	if (conn->has_trace && conn->trace_number == exchange->request_number)
 		__builtin_memcpy(served.traceparent, conn->traceparent, HTTP_TRACEPARENT);
-	call->serving_seed = conn->seed;
-	call->serving_request = served.request;
+	thread->seed = conn->seed;
+	thread->request = served.request;
 	seed = conn->seed;
 	bpf_map_update_elem(&http_serving, &seed, &served, BPF_ANY);
 }
@@ -109,23 +122,27 @@ static __always_inline void http_serve(struct http_conn *conn, struct http_call 
 static __always_inline void http_on_request(struct http_conn *conn, struct http_call *call)
 {
 	struct http_exchange *exchange = http_exchange_of(conn, call->end.exchange);
-	u64 seed = call->serving_seed;
+	struct http_thread *thread;
 	struct http_served *served;
+	u64 seed;
 
 	if (!http_sampling())
 		return;
+	conn->link_seed = 0;
+	thread = bpf_task_storage_get(&http_threads, bpf_get_current_task_btf(), 0,
+				      conn->role == ROLE_SERVER ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (!thread)
+		return; /* serves nothing, as far as anybody knows */
 	if (conn->role == ROLE_SERVER) {
-		http_serve(conn, call, exchange);
+		http_serve(conn, call, exchange, thread);
 		return;
 	}
-	conn->link_seed = 0;
-	if (!seed)
-		return;
-	served = bpf_map_lookup_elem(&http_serving, &seed);
-	if (!served || served->request != call->serving_request)
+	seed = thread->seed;
+	served = seed ? bpf_map_lookup_elem(&http_serving, &seed) : NULL;
+	if (!served || served->request != thread->request)
 		return; /* answered already */
-	conn->link_seed = call->serving_seed;
-	conn->link_request = call->serving_request;
+	conn->link_seed = seed;
+	conn->link_request = thread->request;
 	conn->link_number = exchange->request_number;
 	__builtin_memcpy(conn->link_traceparent, served->traceparent, sizeof(served->traceparent));
 }

@@ -4,7 +4,8 @@
  * user memory. Where the bytes are is found out by one of three providers:
  *
  *   sock_*_length  the tracepoints sock_send_length and sock_recv_length (Linux 6.3) give socket and length, the
- *		    registers of the system call say where the buffers are, sys_enter notes when a send began
+ *		    registers of the system call say where the buffers are; when a send began is noted by
+ *		    tcp_sendmsg_locked (Linux 6.16), before that by sys_enter
  *   fentry	    the entry of tcp_sendmsg and tcp_recvmsg shows the kernel's own iterator over the buffers; the
  *		    tracepoints, or before 6.3 the exit of these functions (fexit), say how it ended
  *   kprobe	    the same by kprobes; they have no way to a socket's storage, so the tracepoints must be there
@@ -38,7 +39,7 @@ typedef unsigned long size_t;
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
 struct pt_regs___sockio_x86 {
-	unsigned long di, si, dx, ax, orig_ax, cs;
+	unsigned long di, si, dx, r8, ax, orig_ax, cs;
 };
 struct pt_regs___sockio_arm64 {
 	u64 regs[31];
@@ -54,6 +55,7 @@ struct sock___sockio {
 	struct socket___sockio *sk_socket;
 };
 struct tcp_sock___sockio {
+	u64 tcp_clock_cache;
 	u32 copied_seq;
 	u32 write_seq;
 	u32 rcv_nxt;
@@ -61,7 +63,10 @@ struct tcp_sock___sockio {
 struct task_struct___sockio {
 	void *io_uring;
 };
-struct iovec;
+struct iovec {
+	void *iov_base;
+	unsigned long iov_len;
+};
 struct iov_iter {
 	u8 iter_type; /* enum iter_type; a byte of its own since 5.14 */
 	size_t iov_offset;
@@ -177,6 +182,7 @@ struct sockio_syscall {
 	long number; /* -1: none, or a 32-bit one, whose numbers and structures differ */
 	u64 buffer;
 	u64 length;
+	u64 fifth; /* the timeout of recvmmsg */
 };
 
 /*
@@ -195,6 +201,7 @@ static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct tas
 				       : (long)x86->orig_ax;
 		call->buffer = x86->si;
 		call->length = x86->dx;
+		call->fifth = x86->r8;
 	} else {
 		struct pt_regs___sockio_arm64 *arm64 = (void *)regs;
 		struct task_struct___sockio *fields = (void *)task;
@@ -203,6 +210,7 @@ static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct tas
 		call->number = rings || (arm64->pstate & 0x10 /* PSR_MODE32_BIT */) ? -1 : arm64->syscallno;
 		call->buffer = arm64->regs[1];
 		call->length = arm64->regs[2];
+		call->fifth = arm64->regs[4];
 	}
 }
 
@@ -214,6 +222,9 @@ struct sockio_message {
 	u64 iov_count;
 };
 #define SOCKIO_MMSGHDR 64 /* sizeof(struct mmsghdr) */
+
+/* Working spaces on a processor: one for each hook and program on it. */
+#define SOCKIO_SLOTS 4
 
 #define SOCKIO_PUMPS 512 /* steps of one call at most; what is beyond is counted as lost */
 

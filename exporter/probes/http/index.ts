@@ -62,7 +62,12 @@ const PAYLOAD: readonly Way[] = [
   fexit('sockio_receive_exit_nonblock'),
   ...standingBy({
     provider: 'tracepoint',
-    program: ['sockio_sent', 'sockio_received', 'sockio_sys_enter'],
+    program: ['sockio_sent', 'sockio_received', 'sockio_begins'],
+    needs: [...LENGTHS, 'tracepoint:tcp_sendmsg_locked'],
+  }),
+  ...standingBy({
+    provider: 'tracepoint',
+    program: ['sockio_sent_entered', 'sockio_received', 'sockio_sys_enter'],
     needs: LENGTHS,
   }),
   ...standingBy({

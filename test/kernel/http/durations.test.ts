@@ -82,6 +82,63 @@ it('a body at a known pace: time to first byte is short, duration is the whole',
   await new Promise((resolve) => server.close(resolve));
 });
 
+// Blocking sockets with small buffers: a call that sends lasts until the other end has read nearly all of it.
+const BLOCKING = `
+import socket, threading, time
+SIZE, WAIT = 4 << 20, 0.3
+def small(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    return s
+def read(s, head):
+    data = b''
+    while b'\\r\\n\\r\\n' not in data: data += s.recv(65536)
+    left = head(data) + data.index(b'\\r\\n\\r\\n') + 4 - len(data)
+    while left > 0: left -= len(s.recv(min(left, 65536)))
+def serve(l):
+    s, _ = l.accept()
+    for i in range(2): # the upload: nothing is read for a while
+        time.sleep(WAIT)
+        read(s, lambda _: SIZE)
+        s.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok')
+    for i in range(2): # the download: in one call
+        read(s, lambda _: 0)
+        s.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n' % SIZE + b'x' * SIZE)
+    s.close()
+l = small(socket.socket()); l.bind(('127.0.0.1', 0)); l.listen()
+threading.Thread(target=serve, args=(l,)).start()
+c = small(socket.socket()); c.connect(l.getsockname())
+for i in range(2):
+    c.sendall(b'POST /up HTTP/1.1\\r\\nContent-Length: %d\\r\\n\\r\\n' % SIZE + b'x' * SIZE)
+    read(c, lambda _: 2)
+for i in range(2):
+    c.sendall(b'GET /down HTTP/1.1\\r\\n\\r\\n')
+    time.sleep(WAIT)
+    read(c, lambda _: SIZE)
+c.close()
+print(l.getsockname()[1])
+`;
+
+it('a call that sends for long began when it began, also the first of a connection', async () => {
+  probe = new Probe();
+  const port = Number((await run('python3', ['-c', BLOCKING])).stdout);
+  await probe.collect();
+  const sum = (
+    metric:
+      | 'http.server.request.duration'
+      | 'knp.http.server.time_to_first_byte'
+      | 'http.client.request.duration',
+    method: string,
+  ) =>
+    (probe as Probe)
+      .points(metric, { server_port: port, http_request_method: method })
+      .reduce((total, p) => total + p.sum, 0);
+  // two of 0.3 s each
+  expect(sum('http.client.request.duration', 'POST')).toBeGreaterThanOrEqual(0.6);
+  expect(sum('http.server.request.duration', 'GET')).toBeGreaterThanOrEqual(0.599);
+  expect(sum('knp.http.server.time_to_first_byte', 'GET')).toBeLessThan(0.5);
+});
+
 it('agrees with nginx on every one of ten thousand requests', async () => {
   // nginx measures in milliseconds from the first byte that it read to the moment that it writes its log; bounds lie
   // half a millisecond aside, so that a request is in the same bucket unless the two clocks differ by more.
