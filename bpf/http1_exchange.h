@@ -78,20 +78,24 @@ struct http_exchange {
 };
 
 struct http_direction {
+	/* what every message touches: a cache line */
 	struct http1_parser parser;
 	u64 message_ns; /* first byte of the current message; 0 before it */
 	u64 last_ns;	/* last byte seen */
 	u32 sequence;	/* TCP sequence number of the next byte */
 	u16 number;	/* of the current message */
 	u16 epoch;	/* see http_conn.epoch */
+	/* and most of them another */
 	u16 carried;	/* bytes of an incomplete line, in `carry` */
 	u16 sequenced;	/* `sequence` is valid */
 	u32 route;	/* of the current request; 0: not known yet */
-	u32 message;	/* how many messages of a call with several (sendmmsg, recvmmsg) have been seen */
-	u64 messages;	/* their array */
-	u16 kept; /* bytes of the last message's head, in `carry`; 0: see http1_again.h */
+	u16 kept;	/* bytes of the last message's head, in `carry`; 0: see http1_again.h */
 	u16 kept_path_start, kept_path_length;
-	u16 not_again; /* heads in a row that were not that of the message before */
+	u16 not_again;	/* heads in a row that were not that of the message before */
+	u32 message;	/* how many messages of a call with several (sendmmsg, recvmmsg) have been seen */
+	u32 pad;
+	u64 messages;	/* their array */
+	u64 pad2[4];
 	u8 carry[HTTP1_LINE_SEEN];
 };
 
@@ -114,37 +118,45 @@ struct http_send {
 	u32 position; /* TCP sequence number of its first byte */
 };
 
+/* Storage of a socket begins 8 bytes behind the start of a cache line: so each direction's and each exchange's lines do. */
 struct http_conn {
+	/* what every call touches */
 	u32 flags;
 	u32 edge_id;
 	u8 role; /* enum edge_role */
-	u8 family;
-	u16 join_number; /* what both directions count from after a join */
+	u8 edge_settled;  /* `edge_id` will not change any more */
 	u16 epoch;	 /* counts joins; a direction of another epoch starts anew */
+	u32 known_route;
+	u64 known_hash;	  /* the path that `known_route` is the route of */
+	u64 ignored_ns;	  /* when an answer's bytes were last passed over */
+	u16 join_number; /* what both directions count from after a join */
 	u16 remote_port;
 	u16 local_port;
+	u8 family;
+	u8 walk;	 /* the last one that came by, where a socket may be met twice */
+	u8 has_trace;	 /* `traceparent` holds something, for request trace_number */
+	u8 pad[7];
+	u64 pad2;
+	/* and every call that sends */
+	struct http_send send;
+	u64 seed;	  /* with a request's own number: its trace and span ids */
+	u64 link_seed;	  /* the same as the seed, of the request that the asking thread serves; 0: none that is certain */
+	u64 link_request;
+
+	struct http_direction directions[2];
+	struct http_exchange exchanges[HTTP_PIPELINE];
+
+	u8 remote[16];
+	u8 local[16];
 	u16 trace_number; /* the request that `traceparent` belongs to */
 	u16 state_number; /* the same for its tracestate, which is in a map */
 	u16 state_length;
 	u16 link_number; /* the same for `link_*` */
-	u32 known_route;
-	u8 has_trace;	 /* `traceparent` holds something, for request trace_number */
-	u8 walk;	 /* the last one that came by, where a socket may be met twice */
-	u8 remote[16];
-	u8 local[16];
-	u8 edge_settled;  /* `edge_id` will not change any more */
-	u8 pad[5];
-	u64 ignored_ns;	  /* when an answer's bytes were last passed over */
-	u64 seed;	  /* with a request's own number: its trace and span ids */
-	u64 known_hash;	  /* the path that `known_route` is the route of */
-	u64 link_seed;	  /* the same as the seed, of the request that the asking thread serves; 0: none that is certain */
-	u64 link_request;
-	struct http_send send;
-	struct http_direction directions[2];
-	struct http_exchange exchanges[HTTP_PIPELINE];
 	u8 traceparent[HTTP_TRACEPARENT + 1];
 	u8 link_traceparent[HTTP_TRACEPARENT + 1]; /* of the request being served; empty: it had none */
 };
+_Static_assert(__builtin_offsetof(struct http_conn, directions) % 64 == 56, "directions begin with a cache line");
+_Static_assert(sizeof(struct http_direction) % 64 == 0, "both do");
 
 /* How an exchange ended. */
 struct http_end {

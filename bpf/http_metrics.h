@@ -222,7 +222,7 @@ static __always_inline void http_add(struct http_totals *totals, struct http_con
 
 	if (bucket >= HTTP_BUCKETS) /* cannot be: said for the verifier, here and below */
 		return;
-	ATOMIC_ADD(totals->durations[bucket], 1);
+	ATOMIC_ADD(totals->times[bucket].duration, 1);
 	ATOMIC_ADD(totals->duration_ns, duration);
 	if (conn->role == ROLE_SERVER && exchange->first_byte_ns) {
 		u64 first = exchange->first_byte_ns > exchange->start_ns ?
@@ -231,17 +231,17 @@ static __always_inline void http_add(struct http_totals *totals, struct http_con
 		bucket = http_duration_bucket(first);
 		if (bucket >= HTTP_BUCKETS)
 			return;
-		ATOMIC_ADD(totals->first_bytes[bucket], 1);
+		ATOMIC_ADD(totals->times[bucket].first_byte, 1);
 		ATOMIC_ADD(totals->first_byte_ns, first);
 	}
 	request = http_size_bucket(exchange->request_body);
 	if (request < HTTP_SIZE_BUCKETS)
-		ATOMIC_ADD(totals->request_sizes[request], 1);
+		ATOMIC_ADD(totals->sizes[request].request, 1);
 	if (exchange->request_body)
 		ATOMIC_ADD(totals->request_bytes, exchange->request_body);
 	response = http_size_bucket(exchange->response_body);
 	if (response < HTTP_SIZE_BUCKETS)
-		ATOMIC_ADD(totals->response_sizes[response], 1);
+		ATOMIC_ADD(totals->sizes[response].response, 1);
 	if (exchange->response_body)
 		ATOMIC_ADD(totals->response_bytes, exchange->response_body);
 }

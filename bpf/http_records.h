@@ -31,15 +31,24 @@ struct http_key {
 	u8 pad[2];
 };
 
+/* One bucket of both histograms of time, and of both of size: a request mostly touches the same of each. */
+struct http_times {
+	u64 duration;
+	u64 first_byte; /* servers only */
+};
+struct http_sizes {
+	u64 request;
+	u64 response;
+};
+
+/* Sums and first buckets lie together: what most requests touch is in few cache lines. */
 struct http_totals {
 	u64 duration_ns;
-	u64 first_byte_ns; /* servers only, as `first_bytes` */
+	u64 first_byte_ns; /* servers only */
 	u64 request_bytes;
 	u64 response_bytes;
-	u64 durations[HTTP_BUCKETS];
-	u64 first_bytes[HTTP_BUCKETS];
-	u64 request_sizes[HTTP_SIZE_BUCKETS];
-	u64 response_sizes[HTTP_SIZE_BUCKETS];
+	struct http_times times[HTTP_BUCKETS];
+	struct http_sizes sizes[HTTP_SIZE_BUCKETS];
 };
 
 /* Routes are learnt by server, so one path may have different ones: the edge stands for the server. */

@@ -67,8 +67,8 @@ static __always_inline bool sockio_locate(struct http_call *call, struct sock *s
 	struct sockio_message message;
 	u32 shape;
 
-	/* a worker's registers are left over from whoever made it */
-	if (!regs || (current->flags & (PF_KTHREAD | PF_IO_WORKER)) || !sockio_has_file(sk))
+	/* a worker's registers are left over from whoever made it; what is followed was looked at */
+	if (!regs || (current->flags & (PF_KTHREAD | PF_IO_WORKER)) || (!direction && !sockio_has_file(sk)))
 		return false;
 	sockio_read_syscall(regs, current, &entry);
 	shape = sockio_shape(entry.number);

@@ -61,6 +61,8 @@ export class Records {
     requestSizes: number;
     responseBytes: number;
     responseSizes: number;
+    /** Bytes from one element of a histogram to the next. */
+    bucketStride: number;
     /** Elements of the size histograms. */
     sizeBuckets: number;
     /** Elements of the duration histograms, of which as many are used as there are bounds, and one more. */
@@ -88,18 +90,21 @@ export class Records {
       error: key.offset('error'),
     };
     const totals = btf.layout('http_totals');
+    const times = btf.layout('http_times');
+    const sizes = btf.layout('http_sizes');
     this.totals = {
       size: totals.size,
       duration: totals.offset('duration_ns'),
-      durations: totals.offset('durations'),
+      durations: totals.offset('times') + times.offset('duration'),
       firstByte: totals.offset('first_byte_ns'),
-      firstBytes: totals.offset('first_bytes'),
+      firstBytes: totals.offset('times') + times.offset('first_byte'),
       requestBytes: totals.offset('request_bytes'),
-      requestSizes: totals.offset('request_sizes'),
+      requestSizes: totals.offset('sizes') + sizes.offset('request'),
       responseBytes: totals.offset('response_bytes'),
-      responseSizes: totals.offset('response_sizes'),
-      sizeBuckets: totals.field('request_sizes').size / 8,
-      durationBuckets: totals.field('durations').size / 8,
+      responseSizes: totals.offset('sizes') + sizes.offset('response'),
+      bucketStride: times.size,
+      sizeBuckets: totals.field('sizes').size / sizes.size,
+      durationBuckets: totals.field('times').size / times.size,
     };
     const active = btf.layout('http_active_key');
     this.active = { edge: active.offset('edge_id'), method: active.offset('method') };

@@ -198,7 +198,7 @@ export class HttpSource {
     const grown = (offset: number) => readCount(values, at + offset) - readCount(raw, offset);
     const buckets = (offset: number, count: number) => {
       const out = new Float64Array(count);
-      for (let i = 0; i < count; i++) out[i] = grown(offset + 8 * i);
+      for (let i = 0; i < count; i++) out[i] = grown(offset + totals.bucketStride * i);
       return out;
     };
     const difference: Difference = {
