@@ -176,6 +176,7 @@ struct http_call {
 	u64 skip; /* bytes to step over before anything is read; already taken from `total` */
 	u64 total; /* bytes of this call not yet dealt with */
 	u64 begin_ns; /* when the call began; `end.now_ns` is when it returned */
+	u64 messages; /* where a call with several has them; 0: it has one, or the connection was known before */
 	u64 blocks; /* the call reads, and waits for what it reads: a thread that does has one thing to do */
 	struct http_end end;
 	struct http1_window window;

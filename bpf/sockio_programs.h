@@ -38,8 +38,8 @@ enum sockio_provider {
  * Which message of a call with several (sendmmsg, recvmmsg) is it? They come in order; after the last one, or after one
  * that failed, another call begins. recvmmsg may also stop by time, which is not seen: with a timeout it is not followed.
  */
-static __always_inline bool sockio_locate_message(struct http_direction *direction, struct sockio_syscall *entry,
-						  bool sends)
+static __always_inline bool sockio_locate_message(struct http_call *call, struct http_direction *direction,
+						  struct sockio_syscall *entry, bool sends)
 {
 	struct http_shared *shared = http_shared_state();
 	u32 index = 0;
@@ -47,6 +47,7 @@ static __always_inline bool sockio_locate_message(struct http_direction *directi
 	if ((!sends && entry->fifth) || !shared)
 		return false;
 	shared->messages = 1;
+	call->messages = entry->buffer;
 	if (direction) {
 		if (direction->messages == entry->buffer && direction->message < entry->length)
 			index = direction->message;
@@ -87,7 +88,7 @@ static __always_inline bool sockio_locate(struct http_call *call, struct sock *s
 		call->iov_left = entry.length;
 		return true;
 	case SHAPE_MESSAGES:
-		if (!countable || !sockio_locate_message(direction, &entry, sends))
+		if (!countable || !sockio_locate_message(call, direction, &entry, sends))
 			return false;
 		/* fall through */
 	case SHAPE_MESSAGE:
@@ -254,11 +255,14 @@ static __always_inline struct http_conn *sockio_look(struct sock *sk, struct tcp
 	    (sockio_stand_by && sockio_looked_at(verdict, position, sends)))
 		return NULL;
 	call->direction = direction_of(state->role, sends);
+	call->messages = 0;
 	*seen = sockio_find(call, sk, tcp, NULL, state, position, provider, sends) && !(flags & MSG_TRUNC);
 	conn = *seen ? http_look(sk, state, work) : http_not_shown(sk);
 	call->total = total;
-	if (conn)
-		conn->directions[call->direction & 1].message = 1; /* if it is one of several */
+	if (conn && call->messages) {
+		conn->directions[call->direction & 1].messages = call->messages;
+		conn->directions[call->direction & 1].message = 1;
+	}
 	return conn;
 }
 

@@ -8,7 +8,7 @@ import { hasMapType, kernelBtf, type TryResult, tryKprobe, tryProgram } from './
 /**
  * Something that an alternative needs:
  * - `fentry`, `lsm`, `kprobe`, `tp_btf`: programs of this kind load and attach
- * - `iter:NAME` (`bpf_sk_storage_map`): an iterator of this kind loads
+ * - `iter:NAME` (`bpf_sk_storage_map`): an iterator of this kind loads, and is safe to run
  * - `tracefs`: /sys/kernel/tracing is mounted, which plain tracepoints need
  * - `tracepoint:NAME`, `function:NAME`: exists; functions with type information only
  * - `helper:bpf_NAME`, `kfunc:NAME`, `map:NAME` (`ringbuf`), `attach:NAME` (`TCX_INGRESS`): the kernel knows it
@@ -57,6 +57,13 @@ const REAL: KernelAccess = {
 
 /** Oldest kernel: tracing programs with socket storage came with 5.11, and 5.15 is the first long-term release after. */
 const MINIMUM = [5, 15] as const;
+
+/**
+ * From here on the kernel forgets the socket of a storage before it takes the storage off the map's list, and the iterator
+ * over that list (`__bpf_sk_storage_map_seq_show`) follows the null pointer: seen as a panic on 7.3.4 while connections
+ * were closing.
+ */
+const UNSAFE_STORAGE_ITERATOR = [7, 0] as const;
 
 /** Bits of capabilities(7) that the agent needs, and what for. CAP_SYS_ADMIN stands for BPF and PERFMON. */
 const CAPABILITIES = [
@@ -212,6 +219,8 @@ export class KernelFeatures {
       case 'tp_btf':
         return this.#try('tp_btf', 'BPF_TRACE_RAW_TP', 'sched_process_exit');
       case 'iter':
+        if (name === 'bpf_sk_storage_map' && this.#atLeast(...UNSAFE_STORAGE_ITERATOR))
+          return `since Linux ${UNSAFE_STORAGE_ITERATOR.join('.')} it may crash the kernel when a socket closes meanwhile`;
         return this.#try(`iter/${name}`, 'BPF_TRACE_ITER', name, { attach: false });
       case 'lsm':
         return this.#tryLsm();

@@ -9,11 +9,19 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+#ifdef SENDMSG_LOCKED /* Linux 6.16 */
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(empty_begins, struct sock *sk)
+{
+	return 0;
+}
+#else
 SEC("tp_btf/sys_enter")
 int BPF_PROG(empty_sys_enter, struct pt_regs *registers, long number)
 {
 	return 0;
 }
+#endif
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(empty_sent, struct sock *sk, int length, int flags)

@@ -117,6 +117,21 @@ describe('features', () => {
     );
   });
 
+  test('an iterator that may crash the kernel is not even tried', () => {
+    let tries = 0;
+    const tryProgram: KernelAccess['tryProgram'] = () => {
+      tries++;
+      return { stage: 'ok', code: '', log: '' };
+    };
+    const sockets = 'iter:bpf_sk_storage_map';
+    expect(machine({}, { tryProgram, release: () => '7.3.4+deb13-amd64' }).missing(sockets)).toMatch(
+      /may crash the kernel/,
+    );
+    expect(tries).toBe(0);
+    expect(machine({}, { tryProgram }).missing(sockets)).toBeUndefined();
+    expect(tries).toBe(1);
+  });
+
   test('each is found out once', () => {
     let tries = 0;
     const tryProgram: KernelAccess['tryProgram'] = () => {
