@@ -59,9 +59,8 @@ const REAL: KernelAccess = {
 const MINIMUM = [5, 15] as const;
 
 /**
- * From here on the kernel forgets the socket of a storage before it takes the storage off the map's list, and the iterator
- * over that list (`__bpf_sk_storage_map_seq_show`) follows the null pointer: seen as a panic on 7.3.4 while connections
- * were closing.
+ * From here on the iterator over socket storage is not trusted: `__bpf_sk_storage_map_seq_show` was seen to follow a null
+ * pointer on 7.3.4, a panic, while connections were closing. On 6.x it never was.
  */
 const UNSAFE_STORAGE_ITERATOR = [7, 0] as const;
 
@@ -220,7 +219,7 @@ export class KernelFeatures {
         return this.#try('tp_btf', 'BPF_TRACE_RAW_TP', 'sched_process_exit');
       case 'iter':
         if (name === 'bpf_sk_storage_map' && this.#atLeast(...UNSAFE_STORAGE_ITERATOR))
-          return `since Linux ${UNSAFE_STORAGE_ITERATOR.join('.')} it may crash the kernel when a socket closes meanwhile`;
+          return `from Linux ${UNSAFE_STORAGE_ITERATOR.join('.')} on it may crash the kernel when a socket closes meanwhile`;
         return this.#try(`iter/${name}`, 'BPF_TRACE_ITER', name, { attach: false });
       case 'lsm':
         return this.#tryLsm();
