@@ -12,18 +12,6 @@
 #define HTTP1_AGAIN_MIN 32 /* one step of the comparison */
 #define HTTP1_AGAIN_TRIES 3 /* heads in a row that are kept though none came again; then every sixteenth */
 
-static __always_inline u64 http1_word_of(const u8 *bytes)
-{
-#ifdef __bpf__
-	asm("" : "+r"(bytes));
-	return *(const u64 *)bytes;
-#else
-	u64 word;
-	__builtin_memcpy(&word, bytes, sizeof(word));
-	return word;
-#endif
-}
-
 /* Do 32 bytes differ? */
 static __always_inline u64 http1_differ(const u8 *a, const u8 *b)
 {

@@ -133,20 +133,23 @@ struct http1_window {
 /* Positions are masked for the verifier only. */
 #define HTTP1_BYTE(window, at) ((window)->bytes[(at) & HTTP1_MASK])
 
-/* The word at a position that lies in the window, or little behind it. */
-static __always_inline u64 http1_word_at(const struct http1_window *window, u32 at)
+static __always_inline u64 http1_word_of(const u8 *bytes)
 {
 #ifdef __bpf__
 	/* No alignment is asked of map memory, but a compiler that sees where the pointer comes from loads byte by byte. */
-	const u64 *word = (const void *)&window->bytes[at];
-
-	asm("" : "+r"(word));
-	return *word;
+	asm("" : "+r"(bytes));
+	return *(const u64 *)bytes;
 #else
 	u64 word;
-	__builtin_memcpy(&word, &window->bytes[at], sizeof(word));
+	__builtin_memcpy(&word, bytes, sizeof(word));
 	return word;
 #endif
+}
+
+/* The word at a position that lies in the window, or little behind it. */
+static __always_inline u64 http1_word_at(const struct http1_window *window, u32 at)
+{
+	return http1_word_of(&window->bytes[at]);
 }
 
 static __always_inline u64 http1_word(const struct http1_window *window, u32 at)

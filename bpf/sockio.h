@@ -13,7 +13,7 @@
  * What a task does for itself is seen by each. What io_uring does for it, in a worker or on the way out of some other
  * system call, has no buffers in any registers: there the first cannot see, and must not look.
  *
- * The includer defines `sockio_on_data`; the providers' programs are in sockio_programs.h. A protocol is handed
+ * The includer defines http_look() and http_on_data(); the providers' programs are in sockio_programs.h. A protocol is handed
  * `struct http_call` (http1_conn.h): the pieces, the direction, when the call began and ended.
  */
 #pragma once

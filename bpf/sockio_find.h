@@ -32,10 +32,6 @@ enum sockio_provider {
 };
 
 /*
- * sock_send_length, sock_recv_length.
- */
-
-/*
  * Which message of a call with several (sendmmsg, recvmmsg) is it? They come in order; after the last one, or after one
  * that failed, another call begins. recvmmsg may also stop by time, which is not seen: with a timeout it is not followed.
  */
@@ -151,7 +147,7 @@ static __always_inline bool sockio_take_send(struct http_call *call, struct http
 
 /*
  * Finds the buffers, and when the call began and ended. `conn` is NULL where the socket is not followed yet, and `state`
- * where it is. The end of a send is when its last segment left, which TCP has noted: that clock takes long to read.
+ * where it is. The end of a send is when its last segment left, as TCP has noted it: to read the clock again takes long.
  */
 static __always_inline bool sockio_find(struct http_call *call, struct sock *sk, struct tcp_sock *tcp,
 					struct http_conn *conn, struct socket_state *state, u32 position,

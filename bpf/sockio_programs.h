@@ -9,10 +9,13 @@
 #include "sockio_find.h"
 #include "sockio_begin.h"
 
-/* The call moved nothing: what was noted of it must not serve another. */
+/* The call moved nothing, or only looked: what was noted of it must not serve another. */
 static __always_inline int sockio_forget(struct sock *sk, bool sends, bool failed, enum sockio_provider provider)
 {
 	struct http_shared *shared = http_shared_state();
+	bool on_socket = provider == FROM_SOCKET && sends;
+	struct http_direction *direction;
+	struct socket_state *state;
 	struct sockio_note *note;
 	struct http_conn *conn;
 
@@ -21,13 +24,18 @@ static __always_inline int sockio_forget(struct sock *sk, bool sends, bool faile
 		if (note)
 			note->sock = 0;
 	}
-	if (!shared || !shared->messages)
-		return 0;
+	if (!on_socket && (!shared || !shared->messages))
+		return 0; /* a read that finds nothing ends here: it is frequent */
 	conn = bpf_sk_storage_get(&http_conns, sk, 0, 0);
 	if (conn) {
-		struct http_direction *direction = &conn->directions[direction_of(conn->role, sends) & 1];
-
+		direction = &conn->directions[direction_of(conn->role, sends) & 1];
 		direction->message = failed ? 0 : direction->message + 1;
+		if (on_socket)
+			conn->send.begin_ns = 0;
+	} else if (on_socket) {
+		state = socket_state_of(sk);
+		if (state)
+			state->send_ns = 0;
 	}
 	return 0;
 }
@@ -110,8 +118,10 @@ static __always_inline int sockio_deliver(struct sock *sk, int length, int flags
 	}
 	tcp = sockio_tcp_sock(sk, provider);
 	work = bpf_map_lookup_elem(&http_work, &slot);
-	if (!tcp || !work)
+	if (!tcp || !work) { /* cannot be */
+		http_count(HTTP_LOST_STORAGE, 1);
 		return 0;
+	}
 	call = &work->call;
 	position = sockio_position(sk, tcp, sends);
 	call->total = length;

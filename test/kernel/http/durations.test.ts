@@ -3,7 +3,7 @@ import http from 'node:http';
 import type net from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { scaled } from '../../guests/scale.ts';
-import { endAll, h2load, Nginx, Probe, run } from './harness.ts';
+import { endAll, h2load, type Labels, Nginx, Probe, run } from './harness.ts';
 
 let probe: Probe | undefined;
 
@@ -17,6 +17,15 @@ const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, m
 /** Index of the bucket of a duration. */
 const bucketOf = (bounds: readonly number[], seconds: number) =>
   bounds.filter((bound) => seconds > bound).length;
+
+type Timed =
+  | 'http.server.request.duration'
+  | 'knp.http.server.time_to_first_byte'
+  | 'http.client.request.duration';
+
+/** Seconds of all requests together. */
+const sumOf = (metric: Timed, labels: Labels) =>
+  (probe as Probe).points(metric, labels).reduce((total, point) => total + point.sum, 0);
 
 it('a handler that takes a known time falls into the bucket of that time, or of the scheduler’s delay above it', async () => {
   probe = new Probe();
@@ -69,12 +78,7 @@ it('a body at a known pace: time to first byte is short, duration is the whole',
   const { port } = server.address() as net.AddressInfo;
   await run('curl', ['-sS', '-o', '/dev/null', `http://127.0.0.1:${port}/pace`]);
   await probe.collect();
-  const sum = (
-    metric:
-      | 'http.server.request.duration'
-      | 'knp.http.server.time_to_first_byte'
-      | 'http.client.request.duration',
-  ) => (probe as Probe).points(metric, { server_port: port }).reduce((total, p) => total + p.sum, 0);
+  const sum = (metric: Timed) => sumOf(metric, { server_port: port });
   expect(sum('http.server.request.duration')).toBeGreaterThanOrEqual(0.319);
   expect(sum('http.client.request.duration')).toBeGreaterThanOrEqual(0.319);
   expect(sum('knp.http.server.time_to_first_byte')).toBeLessThan(sum('http.server.request.duration') - 0.3);
@@ -123,16 +127,8 @@ it('a call that sends for long began when it began, also the first of a connecti
   probe = new Probe();
   const port = Number((await run('python3', ['-c', BLOCKING])).stdout);
   await probe.collect();
-  const sum = (
-    metric:
-      | 'http.server.request.duration'
-      | 'knp.http.server.time_to_first_byte'
-      | 'http.client.request.duration',
-    method: string,
-  ) =>
-    (probe as Probe)
-      .points(metric, { server_port: port, http_request_method: method })
-      .reduce((total, p) => total + p.sum, 0);
+  const sum = (metric: Timed, method: string) =>
+    sumOf(metric, { server_port: port, http_request_method: method });
   // two of 0.3 s each
   expect(sum('http.client.request.duration', 'POST')).toBeGreaterThanOrEqual(0.6);
   expect(sum('http.server.request.duration', 'GET')).toBeGreaterThanOrEqual(0.599);

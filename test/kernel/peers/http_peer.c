@@ -8,7 +8,7 @@
  *
  * SEND: write writev sendto sendmsg sendmmsg; sendfile splice (the body only), and by io_uring: uring-send uring-sendmsg
  * uring-write uring-writev uring-send-worker (IOSQE_ASYNC) uring-send-zerocopy (Linux 6.0) uring-write-fixed.
- * RECEIVE: read readv recvfrom recvmsg recvmmsg peek, and by io_uring: uring-recv uring-recvmsg uring-read uring-readv
+ * RECEIVE: read readv recvfrom recvmsg recvmmsg recvmmsg-timeout peek, and by io_uring: uring-recv uring-recvmsg uring-read uring-readv
  * uring-recv-worker uring-recv-multishot (Linux 6.0) uring-read-fixed uring-recv-exit (on the way out of others).
  * A SEND that ends in "+poller" leaves io_uring to the kernel's own thread (IORING_SETUP_SQPOLL).
  * What takes several pieces gets them cut within the first line. Exit code 77: this kernel has no such operation.
@@ -168,6 +168,7 @@ static ssize_t receive_some(int fd, char *buffer, size_t room)
 	struct mmsghdr messages[5];
 	int cuts = cut(pieces, buffer, room);
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = cuts};
+	struct timespec minute = {.tv_sec = 60};
 
 	if (is(receive_name, "read"))
 		return read(fd, buffer, room);
@@ -181,6 +182,10 @@ static ssize_t receive_some(int fd, char *buffer, size_t room)
 		return recvmsg(fd, &message, 0);
 	if (is(receive_name, "recvmmsg"))
 		return gather(messages, recvmmsg(fd, messages, cut_messages(messages, pieces, buffer, room), MSG_WAITFORONE, NULL),
+			      buffer);
+	if (is(receive_name, "recvmmsg-timeout"))
+		return gather(messages,
+			      recvmmsg(fd, messages, cut_messages(messages, pieces, buffer, room), MSG_WAITFORONE, &minute),
 			      buffer);
 	if (is(receive_name, "uring-recv"))
 		return ring_do(IORING_OP_RECV, fd, buffer, room, 0);
