@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import http from 'node:http';
 import net from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { endAll, freePort, METHOD_STATUS, Nginx, Probe, run, start } from './harness.ts';
+import { endAll, freePort, listen, METHOD_STATUS, Nginx, Probe, run, start } from './harness.ts';
 
 let probe: Probe;
 let nginx: Nginx;
@@ -36,8 +36,7 @@ async function server(
     socket.on('error', () => {});
     onConnection(socket);
   });
-  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
-  const port = (listener.address() as net.AddressInfo).port;
+  const port = await listen(listener);
   const close = async () => {
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => listener.close(resolve));
@@ -245,8 +244,7 @@ describe('messages', () => {
       response.writeHead(200, {});
       request.pipe(response); // chunked, as there is no length
     });
-    await new Promise<void>((resolve) => echo.listen(0, '127.0.0.1', resolve));
-    const { port } = echo.address() as net.AddressInfo;
+    const port = await listen(echo);
     await new Promise<void>((resolve, reject) => {
       const request = http.request({ port, host: '127.0.0.1', method: 'POST', path: '/echo' }, (res) =>
         res.resume().on('end', resolve),
@@ -474,8 +472,7 @@ describe('real programs', () => {
     const own = http.createServer((request, response) =>
       request.resume().on('end', () => response.end('ok')),
     );
-    await new Promise<void>((resolve) => own.listen(0, '127.0.0.1', resolve));
-    const { port } = own.address() as net.AddressInfo;
+    const port = await listen(own);
     const url = `http://127.0.0.1:${port}/c`;
     for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE'])
       await run('curl', ['-sS', '-X', method, ...(method === 'PUT' ? ['-d', '@/etc/services'] : []), url]);

@@ -1,9 +1,8 @@
 // Durations: handlers that take a known time, bodies at a known pace, and nginx's own measure of ten thousand requests.
 import http from 'node:http';
-import type net from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { scaled } from '../../guests/scale.ts';
-import { endAll, h2load, type Labels, Nginx, Probe, run } from './harness.ts';
+import { endAll, h2load, type Labels, listen, Nginx, Probe, run } from './harness.ts';
 
 let probe: Probe | undefined;
 
@@ -33,8 +32,7 @@ it('a handler that takes a known time falls into the bucket of that time, or of 
   const server = http.createServer((request, response) => {
     setTimeout(() => response.end('x'), Number(request.url?.slice(2)));
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
+  const port = await listen(server);
   // from before the request to after its answer by our own clock: whatever the scheduler does lies within
   const measured = new Map<number, number>();
   for (const delay of delays) {
@@ -74,8 +72,7 @@ it('a body at a known pace: time to first byte is short, duration is the whole',
     }
     response.end();
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
+  const port = await listen(server);
   await run('curl', ['-sS', '-o', '/dev/null', `http://127.0.0.1:${port}/pace`]);
   await probe.collect();
   const sum = (metric: Timed) => sumOf(metric, { server_port: port });

@@ -2,7 +2,7 @@
 // clients that say what they did. The programs see the whole machine, so everything is asked for by port.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -160,14 +160,32 @@ export function sumCounts(points: readonly Point[]): number {
 export const METHOD_STATUS = ['http_request_method', 'http_response_status_code'] as const;
 export const METHOD_STATUS_ROUTE = [...METHOD_STATUS, 'http_route'] as const;
 
-/** A port that nobody listens on. */
+const usedPorts = new Set<number>();
+
+/**
+ * A port of 127.0.0.1 that nobody listens on, and that this file has not used: a probe that several tests share has
+ * counted what was there, and the kernel chooses among few thousand.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (;;) {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    await new Promise((resolve) => server.close(resolve));
+    if (address === null || typeof address === 'string') throw new Error('no port');
+    if (usedPorts.has(address.port)) continue;
+    usedPorts.add(address.port);
+    return address.port;
+  }
+}
+
+/** Lets a server listen on such a port; answers it. */
+export async function listen(server: Server): Promise<number> {
+  const port = await freePort();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject).listen(port, '127.0.0.1', resolve);
+  });
+  return port;
 }
 
 const children = new Set<ChildProcess>();

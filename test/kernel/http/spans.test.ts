@@ -1,11 +1,10 @@
 // Sampled requests: which are taken, what their records say, and whose children they are.
 import http from 'node:http';
-import type net from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import type { Config } from '../../../exporter/config/schema.ts';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import type { SpanRecord } from '../../../exporter/telemetry/spans/types.ts';
-import { endAll, freePort, h2load, Nginx, Probe, run, start } from './harness.ts';
+import { endAll, freePort, h2load, listen, Nginx, Probe, run, start } from './harness.ts';
 
 let probe: Probe;
 let records: SpanRecord[];
@@ -50,9 +49,8 @@ async function nodeServer(
   handler: http.RequestListener,
 ): Promise<{ port: number; close: () => Promise<void> }> {
   const server = http.createServer(handler);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
-    port: (server.address() as net.AddressInfo).port,
+    port: await listen(server),
     close: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
