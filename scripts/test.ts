@@ -23,6 +23,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
       ['formatting and lint rules (biome)', ['biome', 'check', '--error-on-warnings', '.']],
       ['types (tsc)', ['tsc', '--noEmit']],
       ['unused files, exports and dependencies (knip)', ['knip', '--no-progress']],
+      ['vendored sources', ['scripts/vendor', '--check']],
       ['rules of the house', ['vitest', 'run', '--project', 'unit', '--reporter=dot', 'test/unit/house']],
     ]),
   unit: () => vitest(['--project', 'unit'], { root: false }),
