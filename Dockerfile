@@ -18,6 +18,9 @@ WORKDIR /opt/kubenetprobe
 COPY --from=build /node node/bin/node
 COPY --from=build /src/package.json package.json
 COPY --from=build /src/LICENSE LICENSE
+COPY --from=build /src/build/THIRD_PARTY_NOTICES THIRD_PARTY_NOTICES
+# What linking the addon with another libelf takes: its licence wants users to be able to.
+COPY --from=build /src/build/relink relink
 COPY --from=build /src/bin bin
 COPY --from=build /src/build/native/knp.node build/native/knp.node
 COPY --from=build /src/build/bpf build/bpf

@@ -25,10 +25,10 @@ deps:
 test-deps:
 	@scripts/bootstrap test
 
-build: native bpf ts ## Build the native addon, the BPF programs and the agent
+build: native bpf ts build/THIRD_PARTY_NOTICES ## Build the native addon, the BPF programs and the agent
 
 native: deps
-	@$(MAKE) -C native
+	@$(MAKE) -C native all relink-parts
 
 bpf: deps $(BPF_OBJECTS)
 $(BPF_OBJECTS): build/bpf/%.bpf.o: bpf/%.bpf.c Makefile | deps
@@ -40,13 +40,17 @@ $(BPF_OBJECTS): build/bpf/%.bpf.o: bpf/%.bpf.c Makefile | deps
 ts: dist/.built
 # dist/ has the modules one by one, for tests and benches; dist/agent is what runs: bundled, it starts faster and takes
 # 13 MB less. Every file of it lies two levels deep, as in exporter/, so that paths relative to a module hold.
-dist/.built: $(TS_SOURCES) tsconfig.json tsconfig.build.json package-lock.json | deps
+dist/.built: $(TS_SOURCES) tsconfig.json tsconfig.build.json package-lock.json Makefile | deps
 	tsc -p tsconfig.build.json
 	@rm -rf dist/agent
 	esbuild exporter/cli/main.ts --bundle --splitting --format=esm --platform=node --target=node24 --outdir=dist/agent \
-	  --sourcemap --log-level=warning \
+	  --metafile=dist/bundle.json --sourcemap --log-level=warning \
 	  --banner:js="import { createRequire as createRequireOfBundle } from 'node:module'; const require = createRequireOfBundle(import.meta.url);"
 	@touch $@
+
+# What the agent contains of others, and under which licences.
+build/THIRD_PARTY_NOTICES: dist/.built scripts/notices.ts scripts/third_party.ts native/vendor/sources.json $(wildcard native/licences/*)
+	@node scripts/notices.ts dist/bundle.json >$@.tmp && mv $@.tmp $@
 
 bpf-flags: # how the BPF programs are compiled, for tests
 	@echo $(BPF_CFLAGS)
