@@ -16,7 +16,7 @@ BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_AR
   -nostdinc -Ibpf -Ibpf/include -isystem native/vendor/include
 TS_SOURCES := $(shell find exporter -name '*.ts' 2>/dev/null)
 
-.PHONY: docs bpf-flags help deps test-deps build native bpf ts demo run test lint format bench guests clean
+.PHONY: docs bpf-flags help deps test-deps build native bpf ts demo run test test-full lint format bench guests clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
@@ -63,6 +63,9 @@ run: build ## Build, then run the agent on this host; needs root. Options: make 
 
 test: test-deps build ## Build, then run every check and test; ends with a summary. One stage: make test STAGES=unit
 	@node scripts/test.ts $(STAGES)
+
+test-full: test-deps build ## As test, with whole loads (a million requests), ten minutes of fuzzing, full guests
+	@KNPTEST_FULL=1 node scripts/test.ts lint unit kernel e2e guests-full
 
 lint: deps ## Formatting, lint, types, unused code, and the rules of the house
 	@node scripts/test.ts lint

@@ -1,7 +1,16 @@
 // The parts that the image carries for users of libelf's licence: they can change libelf, link the addon anew with
 // nothing but these parts, and the agent's native layer runs on what they made.
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -9,6 +18,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 const ROOT = join(import.meta.dirname, '../../..');
 const folder = mkdtempSync(join(tmpdir(), 'knp-relink-'));
 const parts = join(folder, 'relink');
+/** Any BPF object of the agent. */
+const object = join(
+  ROOT,
+  'build/bpf',
+  readdirSync(join(ROOT, 'build/bpf'), { recursive: true, encoding: 'utf8' }).find((path) =>
+    path.endsWith('.bpf.o'),
+  ) ?? '',
+);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const make = (...args: string[]): string =>
@@ -32,11 +49,7 @@ function open(addon: string): { names: string[]; message: string } {
   cpSync(join(ROOT, 'package.json'), join(agent, 'package.json'));
   mkdirSync(join(agent, 'build/native'), { recursive: true });
   cpSync(addon, join(agent, 'build/native/knp.node'));
-  const args = [
-    join(agent, 'dist/kernel/native.js'),
-    join(ROOT, 'build/bpf/tcp.bpf.o'),
-    join(folder, 'cut.o'),
-  ];
+  const args = [join(agent, 'dist/kernel/native.js'), object, join(folder, 'cut.o')];
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', OPEN, ...args], {
     encoding: 'utf8',
   });
@@ -45,14 +58,14 @@ function open(addon: string): { names: string[]; message: string } {
 
 beforeAll(() => {
   cpSync(join(ROOT, 'build/relink'), parts, { recursive: true });
-  writeFileSync(join(folder, 'cut.o'), readFileSync(join(ROOT, 'build/bpf/tcp.bpf.o')).subarray(0, 200));
+  writeFileSync(join(folder, 'cut.o'), readFileSync(object).subarray(0, 200));
 });
 
 test('a libelf that was changed is linked into the addon, which works and shows the change', {
   timeout: 300_000,
 }, () => {
   const original = open(join(ROOT, 'build/native/knp.node'));
-  expect(original.names).toContain('tcp_state');
+  expect(original.names).not.toEqual([]);
   expect(original.message).toContain("invalid `Elf' handle");
 
   const source = join(parts, 'elfutils/libelf/elf_error.c');
