@@ -26,8 +26,9 @@ export function settingsFor(sections: readonly Section[], path: string): Setting
 export function violations(text: string, settings: Settings): string[] {
   const found: string[] = [];
   const lines = text.split('\n');
-  const line = (pattern: RegExp, continued = false): number =>
-    lines.findIndex((each, at) => pattern.test(each) && !(continued && lines[at - 1]?.endsWith('\\'))) + 1;
+  const line = (pattern: RegExp, unlessContinued = false): number =>
+    lines.findIndex((each, at) => pattern.test(each) && !(unlessContinued && lines[at - 1]?.endsWith('\\'))) +
+    1;
   const check = (setting: string, value: string, at: number, what: string): void => {
     if (settings[setting] === value && at > 0) found.push(`line ${at} ${what}`);
   };

@@ -103,7 +103,13 @@ test('an unknown stage is refused with the names of those that exist', () => {
 });
 
 test('the scripts are sound bash', () => {
-  for (const script of ['scripts/bootstrap', 'scripts/as-root', '.ci/run']) {
+  for (const script of [
+    'scripts/bootstrap',
+    'scripts/as-root',
+    'scripts/vendor',
+    'scripts/pin-images',
+    '.ci/run',
+  ]) {
     execFileSync('bash', ['-n', script], { cwd: ROOT });
   }
 });
