@@ -10,8 +10,11 @@ COMMON := -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -D_FILE_
 LIBELF_FLAGS := -std=gnu11 -w -DHAVE_CONFIG_H -I$(ELFUTILS) -I$(ELFUTILS)/libelf -I$(ELFUTILS)/lib
 LIBELF := $(patsubst $(ELFUTILS)/%.c,$(OBJ)/elfutils/%.o,$(wildcard $(ELFUTILS)/libelf/*.c) $(ELFUTILS)/lib/eu-search.c)
 
+# What is built anew when the commands change.
+MAKEFILES_HERE := $(MAKEFILE_LIST)
+
 .SILENT:
-$(OUT)/knp.node: $(ADDON) $(LIBBPF_A) $(OBJ)/libelf.a $(EXPORTS)
+$(OUT)/knp.node: $(ADDON) $(LIBBPF_A) $(OBJ)/libelf.a $(EXPORTS) $(MAKEFILES_HERE)
 	$(CXX) -shared -o $@.tmp $(ADDON) $(LIBBPF_A) $(OBJ)/libelf.a -l:libz.a \
 	  -static-libstdc++ -pthread -Wl,--version-script=$(EXPORTS) -Wl,--exclude-libs,ALL \
 	  -Wl,--gc-sections -Wl,-z,relro,-z,now -Wl,-z,nodelete $(LDFLAGS)
@@ -19,7 +22,7 @@ $(OUT)/knp.node: $(ADDON) $(LIBBPF_A) $(OBJ)/libelf.a $(EXPORTS)
 
 $(OBJ)/libelf.a: $(LIBELF)
 	rm -f $@ && $(AR) rcs $@ $^
-$(OBJ)/elfutils/%.o: $(ELFUTILS)/%.c $(firstword $(MAKEFILE_LIST))
+$(OBJ)/elfutils/%.o: $(ELFUTILS)/%.c $(MAKEFILES_HERE)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(COMMON) $(LIBELF_FLAGS) -c $< -o $@
 

@@ -85,7 +85,7 @@ function architecturesOf(index: Buffer): string[] {
     .map(({ platform }) => platform?.architecture ?? '');
 }
 
-/** Asks as nobody first; where the registry wants a token, gets one as it says and asks again. */
+/** Asks without a token first; where the registry wants one, gets it from where the registry says and asks again. */
 async function getManifest(url: URL): Promise<Response> {
   const headers = { accept: INDEX_TYPES.join(', ') };
   const first = await get(url, headers);

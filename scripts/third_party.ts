@@ -40,7 +40,7 @@ export function packageFolder(path: string): string | undefined {
   return /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0];
 }
 
-/** An npm package as a component. Throws where its licence or the text of it is missing: somebody has to look. */
+/** An npm package as a component. Throws where its licence or the text of it is missing: a person has to look. */
 export function packageComponent(folder: string, place: string): Component {
   const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>;
   const { name, version, license } = manifest;
