@@ -53,7 +53,7 @@ type Sources = {
   links: Record<string, string>;
 };
 
-export type Verdict = {
+export type Findings = {
   files: number;
   /** One sentence each; empty when all is well. */
   problems: string[];
@@ -89,7 +89,7 @@ export function writeSums(vendor: string): number {
 }
 
 /** Offline: the folder holds what SHA256SUMS and sources.json say, and nothing else. */
-export function checkSums(vendor: string): Verdict {
+export function checkSums(vendor: string): Findings {
   const { trees, links } = readSources(vendor);
   const recorded = new Map<string, string>();
   for (const line of readFileSync(join(vendor, SUMS), 'utf8').split('\n').filter(Boolean)) {
@@ -131,8 +131,8 @@ function problemOf(
  * Online: fetches every release again and compares each file with it byte by byte. Debian's archives are verified by
  * apt's keys and by the checksum in sources.json, npm's by the checksum in the lock file.
  */
-export function checkOrigins(vendor: string, lockFile: string): Verdict {
-  const verdict: Verdict = { files: 0, problems: [] };
+export function checkOrigins(vendor: string, lockFile: string): Findings {
+  const findings: Findings = { files: 0, problems: [] };
   const folder = mkdtempSync(join(tmpdir(), 'knp-vendor-'));
   try {
     for (const [name, tree] of Object.entries(readSources(vendor).trees)) {
@@ -140,17 +140,17 @@ export function checkOrigins(vendor: string, lockFile: string): Verdict {
       mkdirSync(release);
       run('tar', ['-xf', fetchOrigin(tree.origin, folder, lockFile), '-C', release]);
       const compared = compareTree(join(vendor, name), tree, release);
-      verdict.files += compared.files;
-      verdict.problems.push(...compared.problems.map((problem) => `native/vendor/${name}/${problem}`));
+      findings.files += compared.files;
+      findings.problems.push(...compared.problems.map((problem) => `native/vendor/${name}/${problem}`));
     }
-    return verdict;
+    return findings;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
 /** Compares one tree with the unpacked archive of its release. */
-export function compareTree(folder: string, tree: Tree, release: string): Verdict {
+export function compareTree(folder: string, tree: Tree, release: string): Findings {
   const problems: string[] = [];
   const files = filesOf(folder).filter((path) => !tree.ours.includes(path));
   for (const path of files) {
