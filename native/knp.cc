@@ -40,6 +40,7 @@ void Cleanup(napi_async_cleanup_hook_handle, void* data) {
   auto env = *static_cast<std::shared_ptr<Env>*>(data);
   env->cleaning = true;
   while (!env->open.empty()) (*env->open.begin())->Close();  // Close() takes it out of the set
+  DropClosings(env.get());
   if (env->error_class) napi_delete_reference(env->env, env->error_class);
   env->error_class = nullptr;
   env->FinishCleanupIfIdle();
@@ -297,6 +298,8 @@ static napi_value Init(napi_env env, napi_value exports) {
   ExportObject(env, exports);
   ExportProgram(env, exports);
   ExportAttach(env, exports);
+  ExportClosing(env, exports);
+  ExportNetns(env, exports);
   ExportMap(env, exports);
   ExportRing(env, exports);
   ExportSystem(env, exports);

@@ -63,8 +63,8 @@ export const call = addon as Record<
   | `object${'Open' | 'Close' | 'IsClosed' | 'Load' | 'Programs' | 'Maps' | 'Btf' | 'SetInitialValue' | 'SetAutoload'}`
   | `object${'SetMaxEntries' | 'SetAutocreate' | 'ReuseMap' | 'Map'}`
   | `program${'Fd' | 'Info' | 'TestRun'}`
-  | `attach${'' | 'Iterator' | 'Uprobe' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns' | 'Netlink'}`
-  | `link${'Read' | 'Request' | 'Info' | 'Close' | 'IsClosed'}`
+  | `attach${'' | 'Iterator' | 'Uprobe' | 'UprobeMulti' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns' | 'Netlink'}`
+  | `link${'Read' | 'Request' | 'Info' | 'Close' | 'CloseLater' | 'IsClosed'}`
   | `map${'Info' | 'Lookup' | 'Update' | 'UpdateMany' | 'Delete' | 'ReadAll' | 'Count' | 'Clear'}`
   | `ring${'Open' | 'Take' | 'Ref' | 'Close' | 'IsClosed'}`
   | `stats${'Enable' | 'Close' | 'IsClosed'}`
@@ -74,7 +74,9 @@ export const call = addon as Record<
   | 'tryPerfProbe'
   | 'hasMapType'
   | 'hasProgramType'
-  | 'hasHelper',
+  | 'hasHelper'
+  | 'netnsInterfaces'
+  | 'fileHandle',
   // biome-ignore lint/suspicious/noExplicitAny: see above
   (...args: any[]) => any
 >;
