@@ -202,9 +202,7 @@ export class BpfProgram {
     const priority = requireInteger(options.priority, 'priority', 1, 0xffff);
     const ingress = requireDirection(options.direction);
     const [path, cookie] = requireNetns(options.netns);
-    return this.#link(
-      call.attachTc(this.#external, this.name, ifindex, ingress, id, priority, path, cookie),
-    );
+    return this.#link(call.attachTc(this.#external, this.name, ifindex, ingress, id, priority, path, cookie));
   }
 
   attachXdp(options: {

@@ -103,10 +103,7 @@ export interface NetworkInterfaces {
  * @param path leads to the namespace (`/proc/PID/ns/net`); undefined: the process's own
  * @throws KernelError as a rejection
  */
-export async function networkInterfaces(
-  path: string | undefined,
-  limit: number,
-): Promise<NetworkInterfaces> {
+export async function networkInterfaces(path: string | undefined, limit: number): Promise<NetworkInterfaces> {
   const { error, cookie, interfaces, more } = await call.netnsInterfaces(path, limit);
   if (error !== 0) throw new KernelError(`cannot list the interfaces of ${path ?? 'this namespace'}`, error);
   return { cookie, interfaces, more };
