@@ -203,6 +203,9 @@ class Call {
   std::shared_ptr<Handle> GetHandle(size_t i, Kind kind, const char* what);
 };
 
+// Runs `run` on libuv's pool, then `done` on the event loop. Returns a promise of what `done` returns.
+napi_value OnPool(Call& call, const char* name, std::function<void()> run, std::function<napi_value(napi_env)> done);
+
 // A network namespace: the process's own, or the one that a path leads to. A path of /proc may lead elsewhere a moment
 // later, so the caller says whom it expects: cookies (SO_NETNS_COOKIE, Linux 5.14) are never used twice.
 struct Netns {
@@ -225,6 +228,7 @@ void ExportProgram(napi_env env, napi_value exports);
 void ExportAttach(napi_env env, napi_value exports);
 void ExportClosing(napi_env env, napi_value exports);
 void ExportNetns(napi_env env, napi_value exports);
+void ExportFiles(napi_env env, napi_value exports);
 void DropClosings(Env* env);
 void ExportMap(napi_env env, napi_value exports);
 void ExportRing(napi_env env, napi_value exports);

@@ -1,4 +1,4 @@
-// Where things are attached: network namespaces and their interfaces, and the identity of a file.
+// Network namespaces and their interfaces.
 #include "knp.h"
 
 #include <fcntl.h>
@@ -11,9 +11,6 @@
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
-#endif
-#ifndef AT_HANDLE_FID
-#define AT_HANDLE_FID 0x200
 #endif
 
 namespace knp {
@@ -44,7 +41,6 @@ struct Interface {
   std::string name;
 };
 
-// One listing on libuv's pool: the kernel's lock around interfaces may be held for long.
 struct Listing {
   std::string path;
   size_t limit = 0;
@@ -52,8 +48,6 @@ struct Listing {
   uint64_t cookie = 0;
   bool more = false;
   std::vector<Interface> interfaces;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
 };
 
 int ListHere(Listing* listing) {
@@ -68,8 +62,7 @@ int ListHere(Listing* listing) {
   return 0;
 }
 
-void ExecuteListing(napi_env, void* data) {
-  auto* listing = static_cast<Listing*>(data);
+void List(Listing* listing) {
   auto list = [listing] { return ListHere(listing); };
   if (listing->path.empty()) {
     listing->error = list();
@@ -107,41 +100,17 @@ napi_value Described(napi_env env, const Listing& listing) {
   return result;
 }
 
-void CompleteListing(napi_env env, napi_status, void* data) {
-  std::unique_ptr<Listing> listing(static_cast<Listing*>(data));
-  napi_resolve_deferred(env, listing->deferred, Described(env, *listing));
-  napi_delete_async_work(env, listing->work);
-}
-
-// netnsInterfaces(path|undefined, limit): promise of {error, cookie, more, interfaces: [{index, name}]}; error: an errno
+// netnsInterfaces(path|undefined, limit): promise of {error, cookie, more, interfaces: [{index, name}]}; error: an errno.
+// On the pool, for the kernel's lock around interfaces may be held for long.
 napi_value Interfaces(Call& call) {
-  auto listing = std::make_unique<Listing>();
+  auto listing = std::make_shared<Listing>();
   int64_t limit;
   if (call.Has(0) && !call.GetString(0, &listing->path)) return nullptr;
   if (!call.GetInt(1, &limit)) return nullptr;
   listing->limit = limit;
-  napi_value promise = nullptr;
-  Listing* data = listing.get();
-  if (napi_create_promise(call.napi, &listing->deferred, &promise) != napi_ok ||
-      napi_create_async_work(call.napi, nullptr, call.String("knp:interfaces"), ExecuteListing, CompleteListing, data,
-                             &listing->work) != napi_ok ||
-      napi_queue_async_work(call.napi, listing->work) != napi_ok)
-    return call.Misuse("the environment is shutting down");
-  listing.release();  // CompleteListing has it
-  return promise;
-}
-
-// fileHandle(fd): Buffer | undefined where the file system gives none. Two names of one file on an overlay, in two
-// mounts even, have one handle, while their device and inode numbers differ (Linux 6.6).
-napi_value FileHandle(Call& call) {
-  int64_t fd;
-  if (!call.GetInt(0, &fd)) return nullptr;
-  alignas(file_handle) char room[sizeof(file_handle) + MAX_HANDLE_SZ] = {};
-  auto* handle = reinterpret_cast<file_handle*>(room);
-  handle->handle_bytes = MAX_HANDLE_SZ;
-  int mount;
-  if (name_to_handle_at(fd, "", handle, &mount, AT_EMPTY_PATH | AT_HANDLE_FID)) return call.Undefined();
-  return call.Bytes(handle->f_handle, handle->handle_bytes);
+  return OnPool(
+      call, "knp:interfaces", [listing] { List(listing.get()); },
+      [listing](napi_env env) { return Described(env, *listing); });
 }
 
 }  // namespace
@@ -176,7 +145,6 @@ int InNetns(const Netns& netns, const std::function<int()>& work) {
 
 void ExportNetns(napi_env env, napi_value exports) {
   Export(env, exports, "netnsInterfaces", Interfaces);
-  Export(env, exports, "fileHandle", FileHandle);
 }
 
 }  // namespace knp

@@ -76,6 +76,7 @@ export const call = addon as Record<
   | 'hasProgramType'
   | 'hasHelper'
   | 'netnsInterfaces'
+  | 'readFiles'
   | 'fileHandle',
   // biome-ignore lint/suspicious/noExplicitAny: see above
   (...args: any[]) => any

@@ -34,8 +34,8 @@ export class TargetGone extends Error {
 
 /**
  * Finds the targets there are: each at least once, in turns that do not hold the event loop.
- * @returns whether this scan has, with those before it since the last that returned true, gone through everything: what
- * was not found by then is no more. What a scan could not look at (it throws) is not taken for gone.
+ * @returns whether this scan has, with those before it since the last that returned true, gone through everything. What
+ * two such rounds did not find is no more. What a scan could not look at (it throws) is not taken for gone.
  */
 export type Scan = () => AsyncGenerator<Target, boolean>;
 
@@ -111,6 +111,11 @@ interface Entry {
 
 type Counts = { -readonly [Name in keyof AttachmentCounts]: number };
 
+/**
+ * Rounds that must not have found a target before it counts as vanished: a process that forks and ends while a scan goes
+ * through the processes hides what it holds from that one scan.
+ */
+const ROUNDS_ABSENT = 2;
 /** Sightings that are dealt with in one turn of the event loop where none of them is attached to. */
 const SIGHTINGS_PER_TURN = 64;
 /** Refused keys that are told apart, as a multiple of `maxTargets`; beyond it one may count twice in a round. */
@@ -233,10 +238,10 @@ export class AttachmentSet {
     }
   }
 
-  /** Everything was looked at: what was not found is gone. */
+  /** Everything was looked at: what was not found, now for the second time, is gone. */
   #endRound(): void {
     for (const entry of this.#entries.values()) {
-      if (entry.round < this.#round) this.#remove(entry);
+      if (entry.round <= this.#round - ROUNDS_ABSENT) this.#remove(entry);
     }
     this.#round++;
     this.#refusedBefore = this.#refused;

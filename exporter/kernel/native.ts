@@ -31,6 +31,7 @@ export {
   type NetworkInterfaces,
   networkInterfaces,
   possibleCpus,
+  readFiles,
   type TryResult,
   tryKprobe,
   tryProgram,

@@ -326,6 +326,11 @@ export class BpfLink {
     return call.linkIsClosed(this.#external);
   }
 
+  /** False once closed, and where the interface of a tcx or XDP link is gone. */
+  attached(): boolean {
+    return !this.closed && this.info()?.interfaceIndex !== 0;
+  }
+
   /**
    * Detaches on another thread, one link after the other in the order of the calls; never rejects. What is closed so
    * takes no more calls from now on. `close()` of the link or its object meanwhile returns when it is detached.

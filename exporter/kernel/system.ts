@@ -117,3 +117,19 @@ export async function networkInterfaces(path: string | undefined, limit: number)
 export function fileHandle(fd: number): Buffer | undefined {
   return call.fileHandle(fd);
 }
+
+/**
+ * Reads files of /proc, which may wait for a lock, without holding the event loop; all in one hop to another thread.
+ * @returns for each path its text, of at most `limit` bytes (`more`: there is more), or why not: `ENOENT`, `EACCES`, ...
+ */
+export async function readFiles(
+  paths: readonly string[],
+  limit: number,
+): Promise<{ readonly code: string; readonly text: string; readonly more: boolean }[]> {
+  const files: { error: number; text: string; more: boolean }[] = await call.readFiles(paths, limit);
+  return files.map(({ error, text, more }) => ({
+    code: error === 0 ? '' : errorName(error).code,
+    text,
+    more,
+  }));
+}
