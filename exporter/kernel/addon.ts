@@ -11,13 +11,16 @@ const addon: Record<string, (...args: any[]) => any> = createRequire(import.meta
   '../../build/native/knp.node',
 );
 
-/** The kernel's ENOTSUPP, which reaches userspace from some BPF commands and has no name there. */
-const ENOTSUPP = 524;
+/** What libuv has no name for: the kernel's ENOTSUPP, which reaches userspace from some BPF commands, and ESTALE. */
+const UNNAMED: ReadonlyMap<number, [code: string, text: string]> = new Map([
+  [524, ['ENOTSUPP', 'not supported by this kernel']],
+  [116, ['ESTALE', 'not what it was any more']],
+]);
 
 export function errorName(errno: number): { code: string; text: string } {
   if (errno === 0) return { code: 'MISUSE', text: '' };
-  if (errno === ENOTSUPP) return { code: 'ENOTSUPP', text: 'not supported by this kernel' };
-  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+  const [code, text] = UNNAMED.get(errno) ??
+    getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
   return { code, text };
 }
 
