@@ -1,10 +1,20 @@
 // Sets of attachments on real targets: programs that start, exec, are replaced and deleted, in other mount namespaces and
 // on overlays; interfaces that come and go in several network namespaces. What is counted is what the peers did.
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, renameSync, rmSync, unlinkSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { basename } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { AttachmentSet, type AttachmentStatus } from '../../../exporter/kernel/attachments.ts';
+import { cgroupScan } from '../../../exporter/kernel/cgroups.ts';
 import { KernelFeatures } from '../../../exporter/kernel/features.ts';
 import { InterfaceScanner, type NetworkInterface } from '../../../exporter/kernel/interfaces.ts';
 import { MappedFileScanner } from '../../../exporter/kernel/mapped_files.ts';
@@ -15,10 +25,22 @@ import {
   openObject,
 } from '../../../exporter/kernel/native.ts';
 import { scaled } from '../../guests/scale.ts';
-import { compile, compileTarget, Driven, linkIds, openFiles, runChild, until } from './support.ts';
+import {
+  cgroup2Mount,
+  compile,
+  compileTarget,
+  Driven,
+  linkIds,
+  openFiles,
+  runChild,
+  until,
+} from './support.ts';
 
 const objectPath = compile('attach');
 const PROGRAM = `knpt-${process.pid}`;
+
+/** Rescans when told to only. */
+const BOUNDS = { maxTargets: 16, maxLinks: 32, rescanMillis: 3_600_000, retryMillis: 0, attempts: 2 };
 
 /** Pokes until `holds`: a target counts as gone when two rounds have missed it, and links take their time to close. */
 async function pokeUntil(set: AttachmentSet, holds: (status: AttachmentStatus) => boolean, what: string) {
@@ -29,8 +51,9 @@ async function pokeUntil(set: AttachmentSet, holds: (status: AttachmentStatus) =
 }
 
 function loaded(...programs: string[]): BpfObject {
-  const names = ['knpt_call', 'knpt_in', 'knpt_out'];
-  const autoload = Object.fromEntries(names.map((name) => [name, programs.includes(name)]));
+  const described = openObject(objectPath);
+  const autoload = Object.fromEntries(described.programs.map(({ name }) => [name, programs.includes(name)]));
+  described.close();
   const object = openObject(objectPath, { autoload });
   object.load();
   return object;
@@ -62,15 +85,7 @@ describe('files that processes execute', () => {
         yield program.attachUprobe({ path, symbol: second, cookie: cookie + 1_000_000 });
       },
     });
-    set = new AttachmentSet({
-      name: 'test programs',
-      scan: scanner.scan,
-      maxTargets: 8,
-      maxLinks: 16,
-      rescanMillis: 3_600_000,
-      retryMillis: 0,
-      attempts: 2,
-    });
+    set = new AttachmentSet({ ...BOUNDS, name: 'test programs', scan: scanner.scan });
   });
   afterEach(async () => {
     for (const child of driven.splice(0)) await child.ended();
@@ -283,15 +298,7 @@ describe('interfaces', () => {
         }
       },
     });
-    return new AttachmentSet({
-      name: 'interfaces',
-      scan: scanner.scan,
-      maxTargets: 16,
-      maxLinks: 32,
-      rescanMillis: 3_600_000,
-      retryMillis: 0,
-      attempts: 3,
-    });
+    return new AttachmentSet({ ...BOUNDS, name: 'interfaces', scan: scanner.scan });
   };
   type Traffic = { packets: number; bytes: number };
   const counted = (object: BpfObject, ifindex: number, egress: boolean): Traffic => {
@@ -367,6 +374,30 @@ describe('interfaces', () => {
     return undefined;
   });
 
+  test('XDP, generic: what the program counts is what the interface receives', async () => {
+    using object = loaded('knpt_frame');
+    const program = object.program('knpt_frame');
+    const scanner = new InterfaceScanner({
+      matches: (name) => name === 'knpv1',
+      namespaces: 'all',
+      links: 1,
+      attach: ({ index, netns }) => [
+        program.attachXdp({ ifindex: index, mode: 'generic', ...(netns && { netns }) }),
+      ],
+    });
+    const set = new AttachmentSet({ ...BOUNDS, name: 'frames', scan: scanner.scan });
+    addPair();
+    await set.poke();
+    setUp();
+    ping(10);
+    const { rx } = statistics(far, 'knpv1');
+    expect(counted(object, FAR, false)).toEqual(rx);
+    expect(rx.packets).toBeGreaterThanOrEqual(10);
+    ip('-n', near, 'link', 'delete', 'knpv0');
+    await pokeUntil(set, ({ links }) => links === 0, 'the interface to be forgotten');
+    await set.close();
+  });
+
   test('a namespace is told by its cookie: a path that leads to another by now is refused', async () => {
     using object = loaded('knpt_out');
     const path = `/run/netns/${far}`;
@@ -384,5 +415,63 @@ describe('interfaces', () => {
     // and this thread is where it was
     const own = await networkInterfaces(undefined, 1000);
     expect(own.cookie).not.toBe(cookie);
+  });
+});
+
+describe('cgroups', () => {
+  const group = (name: string) => `${cgroup2Mount()}/knp-set-${process.pid}-${name}`;
+  const made = new Set<string>();
+  const make = (name: string) => {
+    mkdirSync(group(name));
+    made.add(group(name));
+  };
+  const remove = (name: string) => {
+    rmdirSync(group(name));
+    made.delete(group(name));
+  };
+  afterAll(() => {
+    for (const directory of made) rmdirSync(directory);
+  });
+  const dial = (name: string, times: number) => {
+    const command = `echo $$ > ${group(name)}/cgroup.procs; for i in $(seq ${times}); do (exec 3<>/dev/tcp/127.0.0.1/1) 2>/dev/null; done; true`;
+    spawnSync('bash', ['-c', command]);
+  };
+
+  test('that come and go: connections of the processes inside are counted while it is attached to', async () => {
+    using object = loaded('knpt_connect');
+    const program = object.program('knpt_connect');
+    const scan = cgroupScan({
+      root: cgroup2Mount(),
+      matches: (path) => path.startsWith(`/knp-set-${process.pid}-`),
+      links: 1,
+      attach: ({ directory }) => [program.attachCgroup({ path: directory })],
+    });
+    const set = new AttachmentSet({ ...BOUNDS, name: 'groups', scan });
+    const counted = (inode: bigint) => {
+      const key = Buffer.alloc(8);
+      key.writeBigUInt64LE(inode);
+      return Number(object.map('cookies').lookup(key)?.readBigUInt64LE(0) ?? 0);
+    };
+    make('a');
+    await set.poke();
+    make('b');
+    const [a, b] = ['a', 'b'].map((name) => statSync(group(name), { bigint: true }).ino) as [bigint, bigint];
+    dial('a', 3);
+    dial('b', 2);
+    expect([counted(a), counted(b)]).toEqual([3, 0]);
+    await set.poke();
+    dial('a', 1);
+    dial('b', 2);
+    expect([counted(a), counted(b)]).toEqual([4, 2]);
+    expect(set.status().targets.toSorted()).toEqual([
+      `/knp-set-${process.pid}-a`,
+      `/knp-set-${process.pid}-b`,
+    ]);
+    remove('a');
+    await pokeUntil(set, ({ links }) => links === 1, 'the removed one to be forgotten');
+    await set.close();
+    dial('b', 5);
+    expect(counted(b)).toBe(2);
+    remove('b');
   });
 });

@@ -23,7 +23,9 @@ const objectPath = compile('attach');
 const path = compileTarget();
 
 function load(program = 'knpt_call'): BpfObject {
-  const autoload = { knpt_in: false, knpt_out: false, knpt_call: false, [program]: true };
+  const described = openObject(objectPath);
+  const autoload = Object.fromEntries(described.programs.map(({ name }) => [name, name === program]));
+  described.close();
   const object = openObject(objectPath, { autoload });
   object.load();
   return object;

@@ -4,7 +4,10 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { openObject } from '../../../../exporter/kernel/native.ts';
 
 const [objectPath, target, how] = (workerData ?? process.argv.slice(2)) as [string, string, string];
-const object = openObject(objectPath, { autoload: { knpt_in: false, knpt_out: false } });
+const described = openObject(objectPath);
+const autoload = Object.fromEntries(described.programs.map(({ name }) => [name, name === 'knpt_call']));
+described.close();
+const object = openObject(objectPath, { autoload });
 object.load();
 const program = object.program('knpt_call');
 const links = Array.from({ length: 20 }, () => program.attachUprobe({ path: target, symbol: 'knpt_target' }));

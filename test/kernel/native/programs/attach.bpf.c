@@ -69,3 +69,31 @@ int knpt_out(struct __sk_buff *skb)
 {
 	return count_packet(skb, 1u << 31);
 }
+
+SEC("xdp")
+int knpt_frame(struct xdp_md *xdp)
+{
+	__u32 key = xdp->ingress_ifindex;
+	struct traffic *seen, none = {};
+
+	bpf_map_update_elem(&traffic, &key, &none, BPF_NOEXIST);
+	seen = bpf_map_lookup_elem(&traffic, &key);
+	if (seen) {
+		__sync_fetch_and_add(&seen->packets, 1);
+		__sync_fetch_and_add(&seen->bytes, xdp->data_end - xdp->data);
+	}
+	return XDP_PASS;
+}
+
+SEC("cgroup/connect4")
+int knpt_connect(struct bpf_sock_addr *ctx)
+{
+	__u64 cookie = bpf_get_current_cgroup_id(), zero = 0;
+	__u64 *count;
+
+	bpf_map_update_elem(&cookies, &cookie, &zero, BPF_NOEXIST);
+	count = bpf_map_lookup_elem(&cookies, &cookie);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return 1;
+}
