@@ -5,6 +5,7 @@ import {
   copyFileSync,
   mkdirSync,
   mkdtempSync,
+  readlinkSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -70,7 +71,7 @@ describe('files that processes execute', () => {
   const driven: Driven[] = [];
 
   beforeAll(() => {
-    folder = mkdtempSync('/tmp/knp-attachments-');
+    folder = mkdtempSync('/dev/shm/knp-attachments-'); // a tmpfs: in a guest the root is an overlay
     object = loaded('knpt_call');
     const program = object.program('knpt_call');
     let last = 0;
@@ -274,9 +275,12 @@ describe('interfaces', () => {
     ip('-n', near, 'link', 'set', 'knpv0', 'up');
     ip('-n', far, 'link', 'set', 'knpv1', 'up');
   };
-  beforeAll(() => {
+  beforeAll(async () => {
     addNamespace(near);
     addNamespace(far);
+    const own = readlinkSync('/proc/self/ns/net');
+    const inside = ({ pid }: ReturnType<typeof spawn>) => readlinkSync(`/proc/${pid}/ns/net`) !== own;
+    await until(() => holders.every(inside), 'a process to be in each namespace');
   });
   afterAll(() => {
     for (const holder of holders) holder.kill('SIGKILL');

@@ -2,6 +2,7 @@
 // Says "closing PROGRAM-ID" first.
 import { parentPort, workerData } from 'node:worker_threads';
 import { openObject } from '../../../../exporter/kernel/native.ts';
+import { scaled } from '../../../guests/scale.ts';
 
 const [objectPath, target, how] = (workerData ?? process.argv.slice(2)) as [string, string, string];
 const described = openObject(objectPath);
@@ -10,7 +11,9 @@ described.close();
 const object = openObject(objectPath, { autoload });
 object.load();
 const program = object.program('knpt_call');
-const links = Array.from({ length: 20 }, () => program.attachUprobe({ path: target, symbol: 'knpt_target' }));
+const links = Array.from({ length: scaled(20, 5) }, () =>
+  program.attachUprobe({ path: target, symbol: 'knpt_target' }),
+);
 const { id } = program.info();
 const closes = links.map((link) => link.closeLater());
 
