@@ -28,9 +28,9 @@ export interface InterfaceOptions {
   readonly walk?: ProcessWalk;
 }
 
-/** Totals since the scanner was made. */
+/** Of the last complete round, or of the first one so far. */
 export interface InterfaceScannerStatus {
-  /** Listings of a namespace's interfaces. */
+  /** Namespaces whose interfaces were listed. */
   readonly namespaces: number;
   /** Processes or namespaces that may not be looked at. */
   readonly unreadable: number;
@@ -40,6 +40,7 @@ export interface InterfaceScannerStatus {
 
 /** Processes whose namespace is looked up in one turn of the event loop, one system call each. */
 const PROCESSES_PER_TURN = 64;
+const NOTHING = { namespaces: 0, unreadable: 0, truncated: 0 };
 const OWN = '/proc/self/ns/net';
 
 /** The kernel's answers when the namespace or the interface is no more, or the path leads elsewhere by now. */
@@ -49,7 +50,8 @@ const FORBIDDEN = new Set(['EACCES', 'EPERM']);
 export class InterfaceScanner {
   readonly #options: InterfaceOptions;
   readonly #walk: ProcessWalk;
-  readonly #status = { namespaces: 0, unreadable: 0, truncated: 0 };
+  #status = { ...NOTHING };
+  #lastStatus: InterfaceScannerStatus | undefined;
   /** Inode numbers of the namespaces gone through in this round; they are given again, but not while in use. */
   #seen = new Set<bigint>();
 
@@ -59,20 +61,24 @@ export class InterfaceScanner {
   }
 
   status(): InterfaceScannerStatus {
-    return { ...this.#status };
+    return { ...(this.#lastStatus ?? this.#status) };
   }
 
   readonly scan: Scan = async function* (this: InterfaceScanner): AsyncGenerator<Target, boolean> {
-    yield* await this.#targetsIn(undefined);
-    if (this.#options.namespaces === 'own') return true;
-    const own = statSync(OWN, { bigint: true }).ino;
+    if (this.#options.namespaces === 'own') {
+      yield* await this.#targetsIn(undefined);
+      this.#endRound();
+      return true;
+    }
+    if (this.#seen.size === 0) yield* await this.#targetsIn(undefined);
+    this.#seen.add(statSync(OWN, { bigint: true }).ino);
     const portion = await this.#walk.portion();
     let looked = 0;
     for (const pid of portion.pids) {
       if (++looked % PROCESSES_PER_TURN === 0) await turn();
       const path = `/proc/${pid}/ns/net`;
       const inode = this.#namespaceOf(path);
-      if (inode === undefined || inode === own || this.#seen.has(inode)) continue;
+      if (inode === undefined || this.#seen.has(inode)) continue;
       try {
         yield* await this.#targetsIn(path);
         this.#seen.add(inode);
@@ -81,9 +87,15 @@ export class InterfaceScanner {
       }
     }
     this.#walk.passed(portion);
-    if (portion.last) this.#seen = new Set();
+    if (portion.last) this.#endRound();
     return portion.last;
   }.bind(this);
+
+  #endRound(): void {
+    this.#seen = new Set();
+    this.#lastStatus = this.#status;
+    this.#status = { ...NOTHING };
+  }
 
   #namespaceOf(path: string): bigint | undefined {
     try {

@@ -28,7 +28,7 @@ export interface MappedFileOptions {
   readonly walk?: ProcessWalk;
 }
 
-/** Totals since the scanner was made. */
+/** Of the last complete round, or of the first one so far. */
 export interface MappedFileStatus {
   /** Processes looked at. */
   readonly processes: number;
@@ -36,7 +36,7 @@ export interface MappedFileStatus {
   readonly unreadable: number;
   /** Processes with more mappings than are looked at. */
   readonly truncated: number;
-  /** Wanted files that could not be opened, or not be shown to be what is mapped. */
+  /** Mappings of wanted files that could not be opened, or not be shown to be what is mapped. */
   readonly unverified: number;
 }
 
@@ -56,6 +56,8 @@ const MAPS_BYTES = 1 << 20;
 /** Files remembered from one round to the next. */
 const REMEMBERED = 1 << 14;
 
+const NOTHING = { processes: 0, unreadable: 0, truncated: 0, unverified: 0 };
+
 /** Names the file and opens nothing: neither its permissions nor what opening a device does matter. */
 const O_PATH = 0o10000000;
 const OVERLAYFS = 0x794c7630;
@@ -64,7 +66,8 @@ export class MappedFileScanner {
   readonly #options: MappedFileOptions;
   readonly #walk: ProcessWalk;
   readonly #read: typeof readFiles;
-  readonly #status = { processes: 0, unreadable: 0, truncated: 0, unverified: 0 };
+  #status = { ...NOTHING };
+  #lastStatus: MappedFileStatus | undefined;
   /** What /proc/PID/maps says of a file → its key, so that a library is opened once a round and not once a process. */
   #keys = new Map<string, string>();
   #keysBefore = new Map<string, string>();
@@ -76,7 +79,7 @@ export class MappedFileScanner {
   }
 
   status(): MappedFileStatus {
-    return { ...this.#status };
+    return { ...(this.#lastStatus ?? this.#status) };
   }
 
   readonly scan: Scan = async function* (this: MappedFileScanner): AsyncGenerator<Target, boolean> {
@@ -93,12 +96,16 @@ export class MappedFileScanner {
       }
     }
     this.#walk.passed(portion);
-    if (portion.last) {
-      this.#keysBefore = this.#keys;
-      this.#keys = new Map();
-    }
+    if (portion.last) this.#endRound();
     return portion.last;
   }.bind(this);
+
+  #endRound(): void {
+    this.#keysBefore = this.#keys;
+    this.#keys = new Map();
+    this.#lastStatus = this.#status;
+    this.#status = { ...NOTHING };
+  }
 
   /** The wanted mappings of each process, each file once. */
   async #mappings(pids: readonly number[]): Promise<(readonly [pid: number, mappings: Mapping[]])[]> {
@@ -197,14 +204,15 @@ function openMapped(pid: number, mapping: Mapping): Opened {
 /**
  * The key of an open file. A uprobe sits on the inode of the file system at the bottom. Where containers share an image,
  * an overlay shows the one file under a device number per container, and attaching to each would count every call as
- * often as there are containers; the overlay's handle for it is the same in all. Before Linux 6.6 there is none, but
- * there /proc/PID/maps still shows the numbers of the file at the bottom.
+ * often as there are containers; the overlay's handle for it is the same in all. It may lack the file system that it is
+ * of, so size and time, which lower layers never change, keep images with equal handles apart. Before Linux 6.6 there is
+ * no handle, but there /proc/PID/maps still shows the numbers of the file at the bottom.
  */
 function identified(fd: number, mapping: Mapping): Opened {
-  const { dev, ino } = fstatSync(fd, { bigint: true });
+  const { dev, ino, size, mtimeNs } = fstatSync(fd, { bigint: true });
   if (statfsSync(`/proc/self/fd/${fd}`).type !== OVERLAYFS) return { fd, key: `file:${dev}:${ino}` };
   const handle = fileHandle(fd);
-  if (handle !== undefined) return { fd, key: `file:overlay:${handle.toString('hex')}` };
+  if (handle !== undefined) return { fd, key: `file:overlay:${handle.toString('hex')}:${size}:${mtimeNs}` };
   return { fd, key: `file:${deviceNumber(mapping.device)}:${mapping.inode}` };
 }
 

@@ -70,7 +70,7 @@ describe('a scan of processes', () => {
     expect(turns).toBe(4 + 4 + 2);
     expect(await round(scanner)).toBe(false);
     expect(reads[10]?.[0]).toBe('/proc/1/maps');
-    expect(scanner.status().processes).toBe(350);
+    expect(scanner.status().processes).toBe(250); // of the last complete round
   });
 
   test('counts what it may not read and what is too long; a process that has ended is neither', async () => {
