@@ -1,9 +1,10 @@
 // `top` without an agent: measures in this process and reads its own exposition. Loaded only when needed.
+
+import { startMeasurement } from '../agent/measurement.ts';
 import type { Config } from '../config/schema.ts';
 import { SILENT } from '../telemetry/log.ts';
 import { writeExposition } from '../telemetry/out/prometheus.ts';
 import { CliError } from './exit.ts';
-import { startMeasurement } from './measurement.ts';
 import { type EdgeSource, readingOf } from './reading.ts';
 
 /** Loads the probes; they are detached by close. */
