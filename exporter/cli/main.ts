@@ -1,9 +1,8 @@
 // Entry point of `kubenetprobe`: parses the command line and hands over to one command, whose module is loaded
 // only when it is asked for. Started by bin/kubenetprobe.
 import { Command, CommanderError } from 'commander';
-import { StartError } from '../agent/start_error.ts';
 import { version } from '../agent/version.ts';
-import { CliError, EXIT } from './exit.ts';
+import { asCliError, CliError, EXIT } from './exit.ts';
 import { printable } from './text.ts';
 
 /** A module of commands/: adds its arguments, options and action to a command. */
@@ -84,9 +83,6 @@ function report(error: unknown): void {
     const lines = error.message.split('\n').map(printable);
     process.stderr.write(`kubenetprobe: ${lines.join('\n')}\n`);
     process.exitCode = error.exitCode;
-  } else if (error instanceof StartError) {
-    process.stderr.write(`kubenetprobe: ${error.message.split('\n').map(printable).join('\n')}\n`);
-    process.exitCode = error.by === 'configuration' ? EXIT.usage : EXIT.failure;
   } else {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     process.stderr.write(`kubenetprobe: unexpected error: ${text}\n`);
@@ -107,7 +103,7 @@ export async function main(argv: readonly string[] = process.argv.slice(2)): Pro
     }
     await program.parseAsync([...argv], { from: 'user' });
   } catch (error) {
-    report(error);
+    report(asCliError(error));
   }
 }
 
