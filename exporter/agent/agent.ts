@@ -5,13 +5,13 @@ import type { Config } from '../config/schema.ts';
 import { parseHostPort } from '../config/values.ts';
 import { ListenError } from '../server/errors.ts';
 import { type Health, type RunningServer, startServer } from '../server/server.ts';
-import { createAgentSource } from '../telemetry/agent_source.ts';
 import { createLost } from '../telemetry/lost.ts';
 import type { OtlpMetrics } from '../telemetry/out/otlp_metrics.ts';
 import { AgentSpans } from './agent_spans.ts';
 import { agentStatus } from './agent_status.ts';
 import { createLog, type Logger } from './log.ts';
 import { type Measurement, prepareMeasurement } from './measurement.ts';
+import { createProcessSource } from './process_source.ts';
 import { StartError } from './start_error.ts';
 import { version } from './version.ts';
 
@@ -98,7 +98,7 @@ class Agent {
   }
 
   #addOwnSources({ collector, store }: Measurement): void {
-    const source = createAgentSource(store);
+    const source = createProcessSource(store);
     this.#closeSource = () => source.close();
     collector.add(source);
     const lost = createLost(store);
