@@ -1,5 +1,6 @@
 // The HTTP probe: loads bpf/http.bpf.c with the hooks that this kernel allows, and gives the collector its source.
 // It needs the edge table, which the TCP probe makes, in the same loader.
+import type { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Feature } from '../../kernel/features.ts';
@@ -11,14 +12,18 @@ import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { SpanSink } from '../../telemetry/spans/types.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import type { EdgeDirectory } from '../edges.ts';
+import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
 import { createEventReader } from './events.ts';
 import { Paths } from './paths.ts';
 import { Records } from './records.ts';
 import { needsExactPaths, RouteBook } from './routes.ts';
 import { createSampleReader } from './samples.ts';
+import type { HTTP_SETTINGS } from './settings.ts';
 import { HttpSource } from './source.ts';
 
-type HttpConfig = Config['probes']['http'];
+export const probe: Probe<typeof HTTP_SETTINGS> = { start };
+
+type HttpConfig = z.output<typeof HTTP_SETTINGS>;
 
 type Provider = Exclude<HttpConfig['provider'], 'auto'>;
 
@@ -279,4 +284,18 @@ class Control {
   close(): void {
     clearInterval(this.#timer);
   }
+}
+
+function start(context: ProbeContext, settings: HttpConfig): RunningProbe {
+  const { loader, core, config, store, spans } = context;
+  const { source, loaded, close } = createHttpProbe({
+    loader,
+    config: { ...config, probes: { http: settings } },
+    table: core.table,
+    directory: core.directory,
+    rodata: core.ownerRodata,
+    store,
+    spans,
+  });
+  return { sources: [source], objects: [loaded], problems: () => [], lost: () => source.lost(), close };
 }

@@ -1,5 +1,6 @@
 // The TCP probe: loads bpf/tcp.bpf.c, finds the sockets that were open before, and gives the collector its source.
 // It also makes the edge table and its names, which the other probes share.
+import type { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import { parseCidr } from '../../identity/address.ts';
 import type { CgroupMode, Identity } from '../../identity/types.ts';
@@ -11,6 +12,8 @@ import { type BpfLink, type BpfObject, kernelBtf } from '../../kernel/native.ts'
 import type { VariableValue } from '../../kernel/object.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import { EdgeDirectory } from '../edges.ts';
+import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
+import type { TCP_SETTINGS } from './settings.ts';
 import { TcpSource } from './source.ts';
 
 const PROGRAMS: readonly Purpose[] = [
@@ -58,6 +61,8 @@ const PROGRAMS: readonly Purpose[] = [
     ],
   },
 ];
+
+export const probe: Probe<typeof TCP_SETTINGS> = { start };
 
 /** Maps of the edge table, shared by name with every other probe's object. */
 const EDGE_MAPS: readonly (keyof EdgeTableMaps)[] = [
@@ -193,4 +198,36 @@ function assemble(
     loaded.close();
   };
   return { loaded, table, directory, source, close };
+}
+
+/** What is asked of the kernel's tables that fill up, by stage of loss. */
+const FULL: readonly (readonly [stage: string, problem: string])[] = [
+  ['edge_table_full', 'the edge table is full: raise limits.edges, or the rest stays under `other`'],
+  ['owner_table_full', 'the owner table is full: raise limits.owners, or the rest stays under `other`'],
+];
+
+function start(context: ProbeContext, { detail }: z.output<typeof TCP_SETTINGS>): RunningProbe {
+  const { loader, config, identity, store } = context;
+  const tcp = createTcpProbe({
+    loader,
+    config: { ...config, detail: detail ?? config.detail },
+    identity,
+    store,
+  });
+  const { table, directory, ownerRodata, source, loaded, close } = tcp;
+  const lost = () => table.lost();
+  context.provideCore({
+    table,
+    directory,
+    ownerRodata,
+    listener: (port) => directory.listener(port),
+    coverage: () => source.coverage(),
+  });
+  return {
+    sources: [source],
+    objects: [loaded],
+    problems: () => FULL.filter(([stage]) => (lost()[stage] ?? 0) > 0).map(([, problem]) => problem),
+    lost,
+    close,
+  };
 }

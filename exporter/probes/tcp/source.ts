@@ -10,7 +10,9 @@ import {
   edgeAttributes,
   listenerAttributes,
   type NamedEdge,
+  OTHER,
 } from '../edges.ts';
+import type { Coverage } from '../probe.ts';
 import { edgeFields, edgeHistograms, type Field, type HistogramField } from './fields.ts';
 import { EdgePruner } from './pruner.ts';
 
@@ -91,6 +93,20 @@ export class TcpSource {
   /** Edges in the table at the last collection. */
   get edges(): number {
     return this.#tracked.size;
+  }
+
+  /** Open connections at the last collection, and those that have an edge of their own: no end of it is `other`. */
+  coverage(): Coverage {
+    const open = this.#fields.findIndex(({ metric }) => metric === 'knp.tcp.connections');
+    let connections = 0;
+    let named = 0;
+    for (const tracked of this.#tracked.values()) {
+      const count = tracked.counted[open] ?? 0;
+      connections += count;
+      const { client, server } = tracked.named;
+      if (client.kind !== OTHER.kind && server.kind !== OTHER.kind) named += count;
+    }
+    return { connections, named };
   }
 
   /** Adds to the store what was counted since the last call. `nowMillis`: any clock that only goes forward. */
