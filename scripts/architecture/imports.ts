@@ -1,6 +1,6 @@
 // The direction of imports, as docs/design.md draws it: cli → agent → server → telemetry ← probes → identity, kernel →
 // native. What a probe is as data (its settings, its metrics) lies below all of that.
-// Checked by test/unit/house/imports.test.ts.
+// Checked by test/unit/architecture/imports.test.ts.
 import { posix } from 'node:path';
 
 /** Folder of exporter/ → what it may import. */

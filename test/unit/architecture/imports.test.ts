@@ -1,7 +1,7 @@
 // The direction of imports: the tree obeys it, and every way to break it is found.
 import { describe, expect, test } from 'vitest';
-import { ownFiles, readOwn } from '../../../scripts/house/files.ts';
-import { forbiddenImports, importsOf } from '../../../scripts/house/imports.ts';
+import { ownFiles, readOwn } from '../../../scripts/architecture/files.ts';
+import { forbiddenImports, importsOf } from '../../../scripts/architecture/imports.ts';
 
 test('no file of the repository imports against the direction of design.md', () => {
   const paths = ownFiles(/^(exporter|dashboards|alerts)\/.*\.ts$/);
