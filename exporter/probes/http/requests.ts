@@ -1,10 +1,10 @@
 // What HTTP says about its requests: which metrics count them, what a failure is, and their spans by OpenTelemetry's
 // semantic conventions (https://opentelemetry.io/docs/specs/semconv/http/http-spans/). Data only: no kernel, no store.
 import type { Attributes } from '@opentelemetry/api';
-import { metricDefinition } from '../../telemetry/catalogue.ts';
-import type { RequestProtocol } from '../../telemetry/requests/protocol.ts';
+import { metricIn, type RequestProtocol } from '../../telemetry/requests/protocol.ts';
 import { cleanPath, cleanText } from '../../telemetry/spans/text.ts';
 import type { SpanRecord } from '../../telemetry/spans/types.ts';
+import { HTTP_METRICS } from './metrics.ts';
 
 /** What a span record of HTTP holds beside the fields of all protocols; its operation is the method. */
 export interface HttpDetail {
@@ -42,8 +42,8 @@ export const HTTP_REQUESTS: RequestProtocol<HttpDetail> = {
   name: 'http',
   title: 'HTTP',
   durations: {
-    client: metricDefinition('http.client.request.duration'),
-    server: metricDefinition('http.server.request.duration'),
+    client: metricIn(HTTP_METRICS, 'http.client.request.duration'),
+    server: metricIn(HTTP_METRICS, 'http.server.request.duration'),
   },
   operation: [
     { attribute: 'http.request.method', title: 'Method' },

@@ -1,14 +1,15 @@
 // Which TCP metrics are the traffic of an edge. Data only.
-import { metricDefinition } from '../../telemetry/catalogue.ts';
+import { metricIn } from '../../telemetry/requests/protocol.ts';
 import type { TransportTraffic } from '../../telemetry/traffic.ts';
+import { TCP_METRICS } from './metrics.ts';
 
 export const TCP_TRAFFIC: TransportTraffic = {
   name: 'tcp',
-  sent: metricDefinition('knp.tcp.sent_bytes'),
-  received: metricDefinition('knp.tcp.received_bytes'),
-  opened: metricDefinition('knp.tcp.connections_opened'),
-  open: metricDefinition('knp.tcp.connections'),
-  failures: metricDefinition('knp.tcp.connect_failures'),
-  retransmitted: metricDefinition('knp.tcp.retransmitted_segments'),
-  roundTrip: metricDefinition('knp.tcp.rtt'),
+  sent: metricIn(TCP_METRICS, 'knp.tcp.sent_bytes'),
+  received: metricIn(TCP_METRICS, 'knp.tcp.received_bytes'),
+  opened: metricIn(TCP_METRICS, 'knp.tcp.connections_opened'),
+  open: metricIn(TCP_METRICS, 'knp.tcp.connections'),
+  failures: metricIn(TCP_METRICS, 'knp.tcp.connect_failures'),
+  retransmitted: metricIn(TCP_METRICS, 'knp.tcp.retransmitted_segments'),
+  roundTrip: metricIn(TCP_METRICS, 'knp.tcp.rtt'),
 };

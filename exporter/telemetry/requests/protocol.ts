@@ -58,6 +58,16 @@ export interface RequestProtocol<D = unknown> {
   describe(record: SpanRecord<D>): SpanDescription;
 }
 
+/** One metric out of a probe's table, for its descriptors; throws when the table has none of that name. */
+export function metricIn<const T extends readonly MetricDefinition[]>(
+  metrics: T,
+  name: T[number]['name'],
+): MetricDefinition {
+  const found = metrics.find((metric) => metric.name === name);
+  if (found === undefined) throw new Error(`no metric "${name}" in this table`);
+  return found;
+}
+
 /** `error.type` of a sampled request; undefined where it did not fail. */
 export function errorTypeOf(record: SpanRecord): string | undefined {
   return record.protocol.errorType(record.kind, { status: record.status, broken: record.broken });
