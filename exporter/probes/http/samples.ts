@@ -13,7 +13,7 @@ import type {
 import type { EdgeDirectory } from '../edges.ts';
 import type { Paths } from './paths.ts';
 import type { Records, RequestKey } from './records.ts';
-import { errorType } from './series.ts';
+import { HTTP_REQUESTS, type HttpDetail } from './requests.ts';
 
 /** `enum http_sampling_reason`, in order. */
 const REASONS: readonly (SamplingReason | undefined)[] = [undefined, 'error', 'slow', 'parent', 'share'];
@@ -186,7 +186,7 @@ function recordOf(
   route: string,
   reason: SamplingReason,
   edge: Named,
-): SpanRecord {
+): SpanRecord<HttpDetail> {
   const kind = event.u8('role') === ROLE_CLIENT ? 'client' : 'server';
   const start = event.u64('start_ns');
   const first = event.u64('first_byte_ns');
@@ -206,20 +206,22 @@ function recordOf(
     serverPort: server.port,
     clientAddress: client.address,
     ...(client.port === 0 ? {} : { clientPort: client.port }),
-    protocol: 'http',
-    protocolVersion: key.version,
-    scheme: 'http',
-    method: key.method,
-    ...(route === '' ? {} : { route }),
+    protocol: HTTP_REQUESTS,
+    operation: key.method,
+    ...(route === '' ? {} : { target: route }),
     ...(key.status === 0 ? {} : { status: key.status }),
-    errorType: errorType(kind, key),
+    ...(key.error === '' ? {} : { broken: key.error }),
     context: contextOf(event),
     traceId: own.traceId,
     spanId: own.spanId,
     parent: linkOf(event),
     reason,
-    requestBodySize: Number(event.u64('request_body')),
-    responseBodySize: Number(event.u64('response_body')),
-    ...(first > start ? { timeToFirstByteNanos: first - start } : {}),
+    requestBytes: Number(event.u64('request_body')),
+    responseBytes: Number(event.u64('response_body')),
+    detail: {
+      version: key.version,
+      scheme: 'http',
+      ...(first > start ? { timeToFirstByteNanos: first - start } : {}),
+    },
   };
 }

@@ -4,6 +4,7 @@ import type { ServiceGraph, ServiceGraphEdge } from '../../telemetry/service_gra
 import type { Histogram, SeriesStore } from '../../telemetry/store.ts';
 import { type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
 import type { RequestKey } from './records.ts';
+import { HTTP_REQUESTS } from './requests.ts';
 
 /** What was added since the last collection; bounds are the catalogue's. */
 export interface Difference {
@@ -15,15 +16,6 @@ export interface Difference {
   readonly requestBytes: number;
   readonly responseSizes: Float64Array;
   readonly responseBytes: number;
-}
-
-/** `error.type`: what broke off, else the status of a failed request (HTTP semantic conventions). */
-export function errorType(
-  side: 'client' | 'server',
-  key: Pick<RequestKey, 'error' | 'status'>,
-): string | undefined {
-  if (key.error !== '') return key.error;
-  return key.status >= (side === 'server' ? 500 : 400) ? String(key.status) : undefined;
 }
 
 /** Attributes of a request beside its edge's. */
@@ -41,7 +33,7 @@ export function requestAttributes(
     'http.route': route === '' ? undefined : route,
     'url.scheme': 'http',
     'network.protocol.version': key.version,
-    'error.type': errorType(attributes.reporter, key),
+    'error.type': HTTP_REQUESTS.errorType(attributes.reporter, { status: key.status, broken: key.error }),
   } as const;
 }
 

@@ -7,6 +7,7 @@ import type { Counter, Gauge, Histogram, SeriesStore } from '../../telemetry/sto
 import { type EdgeDirectory, type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
 import type { Paths } from './paths.ts';
 import { type Records, type RequestKey, readCount } from './records.ts';
+import { HTTP_REQUESTS } from './requests.ts';
 import { REST } from './routes.ts';
 import { type Difference, RequestSeries, requestAttributes } from './series.ts';
 
@@ -82,7 +83,7 @@ export class HttpSource {
   constructor(options: HttpSourceOptions) {
     const { store } = options;
     this.#options = options;
-    this.#graph = createServiceGraph(store);
+    this.#graph = createServiceGraph(store, HTTP_REQUESTS, store.bounds('http.server.request.duration'));
     this.#counted = options.records.counters.map(() => 0);
     this.#bounds = store.bounds('http.server.request.duration').length;
     this.#fed = Object.fromEntries([
