@@ -67,7 +67,7 @@ export interface HttpSourceOptions {
 
 export class HttpSource {
   readonly name = 'http';
-  readonly owns = ['http'] as const;
+  readonly owns = ['http', 'service_graph'] as const;
   readonly #options: HttpSourceOptions;
   readonly #graph: ServiceGraph;
   readonly #tracked = new Map<string, Tracked>();
