@@ -10,8 +10,10 @@ export PATH := $(CURDIR)/node_modules/.bin:$(CURDIR)/build/tools/bin:$(PATH)
 # ---- BPF programs: -target bpf with headers of this tree only, so that neither the build machine's kernel nor its
 # distribution matters. BPF_ARCH names the machine that will run them (x86 or arm64: registers in uprobes).
 BPF_ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
-BPF_SOURCES := $(wildcard bpf/*.bpf.c)
-BPF_OBJECTS := $(BPF_SOURCES:bpf/%.bpf.c=build/bpf/%.bpf.o)
+BPF_SOURCES := $(wildcard bpf/*.bpf.c bpf/*/*.bpf.c bpf/*/*/*.bpf.c)
+# Objects lie side by side, whatever folder their source is in.
+BPF_OBJECTS := $(patsubst %.bpf.c,build/bpf/%.bpf.o,$(notdir $(BPF_SOURCES)))
+vpath %.bpf.c $(sort $(dir $(BPF_SOURCES)))
 BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) \
   -nostdinc -Ibpf -Ibpf/include -isystem native/vendor/include
 TS_SOURCES := $(shell find exporter -name '*.ts' 2>/dev/null)
@@ -31,7 +33,7 @@ native: deps
 	@$(MAKE) -C native
 
 bpf: deps $(BPF_OBJECTS)
-$(BPF_OBJECTS): build/bpf/%.bpf.o: bpf/%.bpf.c Makefile | deps
+$(BPF_OBJECTS): build/bpf/%.bpf.o: %.bpf.c Makefile | deps
 	@mkdir -p $(@D)
 	clang $(BPF_CFLAGS) -MMD -MP -MF build/bpf/$*.d -MT $@ -c $< -o $@.tmp
 	@llvm-strip -g $@.tmp && mv $@.tmp $@

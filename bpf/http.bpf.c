@@ -7,9 +7,9 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
-#include "edge.h"
-#include "owner.h"
-#include "socket.h"
+#include "core/edge.h"
+#include "core/owner.h"
+#include "core/socket.h"
 #include "sockio.h"
 #include "http_records.h"
 #include "http_metrics.h"
@@ -309,7 +309,7 @@ static __always_inline bool http_may_read_on(struct sock *sk, struct tcp_sock *t
 
 /*
  * The end of a connection. Several programs, since the kernel runs none inside itself, for the reasons and in the
- * numbers that tcp.bpf.c gives; to end twice does no harm.
+ * numbers that core.bpf.c gives; to end twice does no harm.
  */
 static __always_inline int http_on_close(struct sock *sk, int before, int after)
 {
@@ -419,7 +419,7 @@ int http_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return conn ? http_walk_connection(conn) : 0;
 }
 
-/* For kernels that refuse iterators over a map's elements: see tcp_walk_files. */
+/* For kernels that refuse iterators over a map's elements: see core_walk_files. */
 SEC("iter/task_file")
 int http_walk_files(struct bpf_iter__task_file *ctx)
 {

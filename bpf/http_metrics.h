@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "edge.h"
+#include "core/edge.h"
 #include "http_records.h"
 
 #define EPIPE 32

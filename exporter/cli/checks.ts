@@ -80,7 +80,7 @@ function tracking(): Check {
     : { name: 'conntrack', state: 'missing', detail: `${reason} (${use})` };
 }
 
-const FILES = ['../../build/native/knp.node', '../../build/bpf/tcp.bpf.o'] as const;
+const FILES = ['../../build/native/knp.node', '../../build/bpf/core.bpf.o'] as const;
 
 function files(): Check {
   const missing = FILES.map((file) => fileURLToPath(new URL(file, import.meta.url))).filter(

@@ -57,7 +57,7 @@ interface WatchedProgram {
   readonly busy: Growth | undefined;
 }
 
-/** A program with a twin for nested events (`tcp_state`, `tcp_state_nested`) loses nothing when it is busy. */
+/** A program with a twin for nested events (`core_state`, `core_state_nested`) loses nothing when it is busy. */
 function hasTwin(program: string, all: readonly string[]): boolean {
   return /_nested\d*$/.test(program) || all.includes(`${program}_nested`);
 }

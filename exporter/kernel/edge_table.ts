@@ -1,5 +1,5 @@
 // The kernel's edge table as userspace sees it: who talks to whom, what each edge has counted, who the owners
-// are, what was lost. Reads and prunes the shared maps of bpf/include/edge.h; gives no names. Used by every probe.
+// are, what was lost. Reads and prunes the shared maps of bpf/core/edge.h; gives no names. Used by every probe.
 import type { StructLayout } from './btf.ts';
 import type { BpfMap } from './native.ts';
 

@@ -33,7 +33,7 @@ export interface Purpose {
 }
 
 export interface ProbeDefinition {
-  /** Name of the object: `tcp` for build/bpf/tcp.bpf.o. */
+  /** Name of the object: `core` for build/bpf/core.bpf.o. */
   readonly object: string;
   readonly programs: readonly Purpose[];
   /** Values of `const volatile` globals. */

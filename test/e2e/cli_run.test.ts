@@ -55,7 +55,7 @@ describe('a running agent', () => {
     expect(sample(text, 'knp_tcp_connections_opened_total', ...edge)).toEqual([20]);
     expect(sample(text, 'knp_build_info', `version="${manifest.version}"`)).toEqual([1]);
     expect(sample(text, 'knp_probe_ready', 'probe="tcp"')).toEqual([1]);
-    expect(sample(text, 'knp_bpf_program_runs_total', 'program="tcp_state"')[0]).toBeGreaterThan(20);
+    expect(sample(text, 'knp_bpf_program_runs_total', 'program="core_state"')[0]).toBeGreaterThan(20);
     expect(sample(text, 'knp_bpf_map_capacity', 'map="edges"')).toEqual([16_384]);
     server.close();
     expect((await fetchText(`${url}/healthz`)).status).toBe(200);

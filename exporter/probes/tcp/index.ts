@@ -1,4 +1,4 @@
-// The TCP probe: loads bpf/tcp.bpf.c, finds the sockets that were open before, and gives the collector its source.
+// The TCP probe: loads bpf/core/core.bpf.c, finds the sockets that were open before, and gives the collector its source.
 // It also makes the edge table and its names, which the other probes share.
 import type { Config } from '../../config/schema.ts';
 import { parseCidr } from '../../identity/address.ts';
@@ -18,11 +18,11 @@ const PROGRAMS: readonly Purpose[] = [
     purpose: 'connection state',
     alternatives: [
       {
-        // Tracepoints became preemptible: see bpf/tcp.bpf.c.
-        program: ['tcp_state', 'tcp_state_nested', 'tcp_state_nested2', 'tcp_state_nested3'],
+        // Tracepoints became preemptible: see bpf/core/core.bpf.c.
+        program: ['core_state', 'core_state_nested', 'core_state_nested2', 'core_state_nested3'],
         needs: ['kernel:7.0'],
       },
-      { program: ['tcp_state', 'tcp_state_nested'] },
+      { program: ['core_state', 'core_state_nested'] },
     ],
   },
   {
@@ -44,11 +44,11 @@ const PROGRAMS: readonly Purpose[] = [
     purpose: 'walk over the sockets',
     alternatives: [
       {
-        program: 'tcp_walk',
+        program: 'core_walk',
         needs: ['iter:bpf_sk_storage_map'],
         attach: (program, object) => program.attachIterator({ map: object.map('sockets') }),
       },
-      { program: 'tcp_walk_files', attach: (program) => program.attachIterator() },
+      { program: 'core_walk_files', attach: (program) => program.attachIterator() },
     ],
   },
   {
@@ -154,7 +154,7 @@ export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
     cgroup_subsystem: cgroupSubsystem(identity.cgroupMode),
   };
   const loaded = loader.load({
-    object: 'tcp',
+    object: 'core',
     programs: PROGRAMS,
     rodata: { ...ownerRodata, walker_tgid: self },
     maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners, pairs: sockets, backends: sockets },
@@ -178,7 +178,7 @@ function assemble(
 ): Omit<TcpProbe, 'ownerRodata'> {
   const { config, identity, store } = options;
   const directory = new EdgeDirectory(table, identity);
-  const walk = iterator(loaded, 'tcp_walk', 'tcp_walk_files');
+  const walk = iterator(loaded, 'core_walk', 'core_walk_files');
   const unsubscribe = identity.onChange(({ ranges }) => ranges && setRanges(table, identity));
   const source = new TcpSource({
     table,

@@ -51,7 +51,7 @@ export interface TcpSourceOptions {
   readonly directory: EdgeDirectory;
   readonly store: SeriesStore;
   readonly labels: EdgeLabelOptions;
-  /** One pass of `tcp_walk`: every socket adds what it has not accounted yet. */
+  /** One pass of `core_walk`: every socket adds what it has not accounted yet. */
   readonly walk: () => void;
   /** One pass of `find_sockets`: accepted sockets learn who holds them. */
   readonly find: () => void;

@@ -3,7 +3,7 @@
  * Resets. A reset of an established connection waits in the socket's state for the account that its end
  * brings; a refusal is a failed connect, not a reset. Two programs each, as for states; resets that belong to no
  * socket are left to the first, since nothing tells the second that they were counted.
- * Included by tcp.bpf.c.
+ * Included by core.bpf.c.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Adopts sockets that were open before the agent was. Used by tcp.bpf.c's walks over descriptors.
+ * Adopts sockets that were open before the agent was. Used by walk.h's walks over descriptors.
  */
 #pragma once
 

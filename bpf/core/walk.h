@@ -2,11 +2,11 @@
 /*
  * The walk: every socket that we know, at collection. Two ways to meet them:
  *
- *   tcp_walk	     the elements of the map `sockets`: no socket is missed, nothing else is met
- *   tcp_walk_files  the descriptors of all processes, where iterators over a map's elements are refused, or not safe.
+ *   core_walk	     the elements of the map `sockets`: no socket is missed, nothing else is met
+ *   core_walk_files  the descriptors of all processes, where iterators over a map's elements are refused, or not safe.
  *		     Costs a moment per open file of any kind. A socket that nobody holds (it waits in an accept
  *		     queue, or its process has closed it) is accounted when it is accepted, or when it ends.
- * Included by tcp.bpf.c.
+ * Included by core.bpf.c.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ static __noinline int walk_socket(struct sock *sk, struct socket_state *state, s
 }
 
 SEC("iter/bpf_sk_storage_map")
-int tcp_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
+int core_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct edge_state *shared = shared_state();
 	struct sock *sk = ctx->sk;
@@ -72,7 +72,7 @@ static __always_inline struct sock *tcp_socket_of(struct file *file)
 }
 
 SEC("iter/task_file")
-int tcp_walk_files(struct bpf_iter__task_file *ctx)
+int core_walk_files(struct bpf_iter__task_file *ctx)
 {
 	struct edge_state *shared = shared_state();
 	struct socket_state *state;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kernel_types.h"
+#include "stream_state.h"
 #include <bpf/bpf_helpers.h>
 
 #define READ_ONCE(value) (*(const volatile typeof(value) *)&(value))
@@ -176,7 +177,7 @@ struct socket_state {
 	u16 local_port;
 	u16 remote_port;
 	u8 role;
-	u8 tcp_state; /* the last transition that was handled: see tcp_state in tcp.bpf.c */
+	u8 tcp_state; /* the last transition that was handled: see core_state in core.bpf.c */
 	u16 walk; /* the last one that came by, where a socket may be met twice */
 	/* what has been accounted so far */
 	u64 sent_bytes;
@@ -195,6 +196,7 @@ struct socket_state {
 	u16 other_port; /* host order */
 	u8 pad2[6];
 	u64 send_ns; /* for a probe that looks at payload: when the call that is sending began; 0: none is */
+	struct stream stream;
 };
 
 /* Everything that can be lost or degraded in the kernel, by number; their names come from this enum,
@@ -314,7 +316,7 @@ struct {
 struct edge_state {
 	u32 edges_made;
 	u32 owners_made;
-	u32 walks; /* of tcp_walk_files */
+	u32 walks; /* of core_walk_files */
 	u32 pad;
 	u64 unconfirmed; /* accepted sockets that two walks have seen, and still nobody read them */
 	u64 walked_sockets;

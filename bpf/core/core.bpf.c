@@ -2,7 +2,7 @@
 /*
  * TCP by edge. Nothing here runs per packet: the state tracepoint sees a connection begin and end, and
  * everything between is what the kernel keeps in the socket anyway, read by a walk over all sockets when
- * somebody asks (tcp_walk) and once more when the socket closes.
+ * somebody asks (core_walk) and once more when the socket closes.
  *
  * Byte counts are the application's: a SYN or FIN is no byte, a retransmitted byte counts once.
  */
@@ -16,7 +16,7 @@
 #include "nat.h"
 #include "conntrack.h"
 #include "tcp_account.h"
-#include "tcp_old_sockets.h"
+#include "old_sockets.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -341,10 +341,10 @@ static __always_inline void allow_preemption(void)
 		return 0;                                                                                      \
 	}
 
-STATE_PROGRAM(tcp_state, true)
-STATE_PROGRAM(tcp_state_nested, false)
-STATE_PROGRAM(tcp_state_nested2, false)
-STATE_PROGRAM(tcp_state_nested3, false)
+STATE_PROGRAM(core_state, true)
+STATE_PROGRAM(core_state_nested, false)
+STATE_PROGRAM(core_state_nested2, false)
+STATE_PROGRAM(core_state_nested3, false)
 
 #include "tcp_resets.h"
-#include "tcp_walk.h"
+#include "walk.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * What a TCP socket has moved since it was last asked, added to its edge. Used by tcp.bpf.c: at every walk and,
+ * What a TCP socket has moved since it was last asked, added to its edge. Used by core.bpf.c: at every walk and,
  * for the last time, when the socket closes.
  */
 #pragma once
