@@ -24,11 +24,17 @@ enum edge_role {
 
 /* What the remote end of an edge key is. */
 enum edge_scope {
-	SCOPE_ADDRESS = 0,  /* `address` is exact: a range that userspace asked to keep */
-	SCOPE_PEER = 1,	    /* another owner of this host: see `peer` */
+	SCOPE_EXACT = 0,  /* `address` is exact: a range that userspace asked to keep */
+	SCOPE_LOCAL = 1,	    /* another owner of this host: see `peer` */
 	SCOPE_EXTERNAL = 2, /* everything else, folded */
 	SCOPE_RANGE = 3,    /* a named range, folded: see `range` */
 	SCOPE_LOOPBACK = 4, /* loopback whose other end was not found */
+};
+
+/* Protocol numbers of IP; the names of `transport` come from here. */
+enum edge_transport {
+	TRANSPORT_TCP = 6,
+	TRANSPORT_UDP = 17,
 };
 
 /* Owners and edges with fixed numbers; the rest are counted up from FIRST_ID. */
@@ -50,8 +56,8 @@ struct edge_key {
 	u8 role;
 	u8 scope;
 	u8 family; /* 4 or 6; a v4-mapped address is 4 */
-	u8 pad;
-	u8 address[16]; /* v4-mapped; zero unless the scope is SCOPE_ADDRESS */
+	u8 transport; /* enum edge_transport */
+	u8 address[16]; /* v4-mapped; zero unless the scope is SCOPE_EXACT */
 	/* Clients: what answers where it is not what was dialled, see nat.h. Zero where it is the same, where it is not
 	 * known, where its address is none that userspace asked to keep, and where `peer` says who it is. */
 	u16 reached_port; /* host order */
@@ -59,48 +65,11 @@ struct edge_key {
 	u8 reached[16];
 };
 
-/* Upper bounds in microseconds, ascending; one more bucket holds what is above the last.
- * The catalogue's bounds in seconds are compared with these in a test. */
-#define LATENCY_BOUNDS 16
-#define LATENCY_BUCKETS (LATENCY_BOUNDS + 1)
-
-struct latency_histogram {
-	u64 sum_us;
-	u64 counts[LATENCY_BUCKETS];
-};
-
-enum connect_failure {
-	FAILED_REFUSED,
-	FAILED_TIMED_OUT,
-	FAILED_UNREACHABLE,
-	FAILED_RESET,
-	FAILED_OTHER,
-	CONNECT_FAILURES,
-};
-
-struct tcp_totals {
-	u64 sent_bytes;
-	u64 received_bytes;
-	u64 retransmitted_segments;
-	u64 out_of_order_segments;
-	u64 resets_sent;
-	u64 resets_received;
-	u64 receiver_limited_jiffies;
-	u64 sndbuf_limited_jiffies;
-	u64 connect_failures[CONNECT_FAILURES];
-	u64 listen_drops;
-	s64 listen_backlog;
-	s64 listen_limit;
-	struct latency_histogram rtt;
-	struct latency_histogram connect;
-};
-
 struct edge {
 	struct edge_key key;
 	u64 opened; /* connections established since the agent started */
 	s64 open;   /* established now */
 	s64 sockets; /* sockets that hold this edge's number: none may remain when it is removed */
-	struct tcp_totals tcp;
 };
 
 struct owner_key {
@@ -177,7 +146,7 @@ struct socket_state {
 	u16 local_port;
 	u16 remote_port;
 	u8 role;
-	u8 tcp_state; /* the last transition that was handled: see core_state in core.bpf.c */
+	u8 tcp_state; /* the last transition that was handled: see connection.h */
 	u16 walk; /* the last one that came by, where a socket may be met twice */
 	/* what has been accounted so far */
 	u64 sent_bytes;
@@ -213,8 +182,14 @@ enum lost_stage {
 	LOST_STAGES,
 };
 
-/* Only so that the enum is in BTF, from where userspace takes the names. */
+/* Only so that the enums are in BTF, from where userspace takes names and numbers. */
 const enum lost_stage first_lost_stage = LOST_EDGE_TABLE_FULL;
+const enum edge_role first_edge_role = ROLE_NONE;
+const enum edge_scope first_edge_scope = SCOPE_EXACT;
+const enum edge_transport first_edge_transport = TRANSPORT_TCP;
+const enum fixed_id first_fixed_id = OWNER_NODE;
+const enum range_kind first_range_kind = RANGE_KEEP;
+const enum stream_protocol first_stream_protocol = STREAM_UNKNOWN;
 
 /*
  * Set once, before loading.
@@ -222,7 +197,8 @@ const enum lost_stage first_lost_stage = LOST_EDGE_TABLE_FULL;
 const volatile u32 agent_tgid = 0;	 /* its own traffic is left out; 0: count everybody */
 const volatile s32 cgroup_subsystem = -1; /* v1: the kernel's number of the controller (enum cgroup_subsys_id); -1: v2 */
 
-/* edge number → what happened on it. Written by every program, read in batches at collection.
+/* edge number → who it is and how many connections it has; what a probe counts is in maps of the probe's own, by this
+ * number. Written by every program that meets a socket, read in batches at collection.
  * Sized by limits.edges; when it is full, new edges share EDGE_OTHER_* and LOST_EDGE_TABLE_FULL counts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

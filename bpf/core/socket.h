@@ -82,10 +82,10 @@ static __noinline int classify_remote(struct edge_key *key, const struct range_k
 		key->range = range->id;
 	} else if (range && !(key->peer && key->role == ROLE_SERVER)) {
 		/* A client keeps what it dialled even where the other end is known: it may be a Service. */
-		key->scope = SCOPE_ADDRESS;
+		key->scope = SCOPE_EXACT;
 		__builtin_memcpy(key->address, lookup->address, 16);
 	} else if (key->peer) {
-		key->scope = SCOPE_PEER;
+		key->scope = SCOPE_LOCAL;
 	} else if (is_loopback(lookup->address, key->family)) {
 		key->scope = SCOPE_LOOPBACK;
 	} else {
@@ -213,7 +213,7 @@ static __noinline int classify_server(struct edge_key *key, struct range_key *re
 static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 {
 	struct range_key remote = {.prefix_bits = 128};
-	struct edge_key key = {.owner = state->owner, .role = state->role};
+	struct edge_key key = {.owner = state->owner, .role = state->role, .transport = sk->sk_protocol};
 	u32 id;
 
 	if (state->role == ROLE_LISTENER) {

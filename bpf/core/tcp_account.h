@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "edge.h"
+#include "tcp_totals.h"
 #include "owner.h"
 #include "socket.h"
 #include <bpf/bpf_core_read.h>
@@ -19,7 +19,7 @@ static __noinline int observe(struct latency_histogram *histogram, u64 us)
 
 	for (int i = 0; i < LATENCY_BOUNDS; i++)
 		bucket += us > latency_bounds_us[i];
-	if (bucket >= LATENCY_BUCKETS) /* cannot be: said for the verifier */
+	if (bucket >= LATENCY_BUCKETS) /* unreachable; bounds the index for the verifier */
 		return 0;
 	ATOMIC_ADD(histogram->counts[bucket], 1);
 	ATOMIC_ADD(histogram->sum_us, us);
@@ -102,7 +102,7 @@ static __always_inline void accounted_before(struct socket_state *state, struct 
 	before->sndbuf_limited = READ_ONCE(state->sndbuf_limited);
 }
 
-static __noinline int account_connection(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
+static __noinline int account_connection(struct sock *sk, struct socket_state *state, struct tcp_totals *totals, bool final)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct connection_account before, now;
@@ -122,27 +122,27 @@ static __noinline int account_connection(struct sock *sk, struct socket_state *s
 	srtt_us = tcp->srtt_us >> 3;
 	if (!final && closed(state))
 		return 0;
-	moved = TAKE(state, before, now, sent_bytes, edge->tcp.sent_bytes, final);
-	moved |= TAKE(state, before, now, received_bytes, edge->tcp.received_bytes, final);
-	TAKE(state, before, now, retransmitted_segments, edge->tcp.retransmitted_segments, final);
-	TAKE(state, before, now, out_of_order_segments, edge->tcp.out_of_order_segments, final);
-	TAKE(state, before, now, receiver_limited, edge->tcp.receiver_limited_jiffies, final);
-	TAKE(state, before, now, sndbuf_limited, edge->tcp.sndbuf_limited_jiffies, final);
+	moved = TAKE(state, before, now, sent_bytes, totals->sent_bytes, final);
+	moved |= TAKE(state, before, now, received_bytes, totals->received_bytes, final);
+	TAKE(state, before, now, retransmitted_segments, totals->retransmitted_segments, final);
+	TAKE(state, before, now, out_of_order_segments, totals->out_of_order_segments, final);
+	TAKE(state, before, now, receiver_limited, totals->receiver_limited_jiffies, final);
+	TAKE(state, before, now, sndbuf_limited, totals->sndbuf_limited_jiffies, final);
 	pending = state->resets_sent ? __sync_lock_test_and_set(&state->resets_sent, 0) : 0;
 	if (pending)
-		ATOMIC_ADD(edge->tcp.resets_sent, pending);
+		ATOMIC_ADD(totals->resets_sent, pending);
 	pending = state->resets_received ? __sync_lock_test_and_set(&state->resets_received, 0) : 0;
 	if (pending)
-		ATOMIC_ADD(edge->tcp.resets_received, pending);
+		ATOMIC_ADD(totals->resets_received, pending);
 	pending = state->connect_us ? __sync_lock_test_and_set(&state->connect_us, 0) : 0;
 	if (pending)
-		observe(&edge->tcp.connect, pending - 1);
+		observe(&totals->connect, pending - 1);
 	if (moved && srtt_us)
-		observe(&edge->tcp.rtt, srtt_us);
+		observe(&totals->rtt, srtt_us);
 	return 0;
 }
 
-static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct edge *edge, bool final)
+static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct tcp_totals *totals, bool final)
 {
 	struct {
 		u32 listen_drops;
@@ -159,24 +159,30 @@ static __noinline int account_listener(struct sock *sk, struct socket_state *sta
 		if (closed(state))
 			return 0;
 	}
-	TAKE(state, before, now, listen_drops, edge->tcp.listen_drops, final);
-	TAKE(state, before, now, listen_backlog, edge->tcp.listen_backlog, final);
-	TAKE(state, before, now, listen_limit, edge->tcp.listen_limit, final);
+	TAKE(state, before, now, listen_drops, totals->listen_drops, final);
+	TAKE(state, before, now, listen_backlog, totals->listen_backlog, final);
+	TAKE(state, before, now, listen_limit, totals->listen_limit, final);
 	return 0;
 }
 
+/* Without the TCP probe a connection gets its edge from whoever counts something on it; a listener always has one, which
+ * says who serves its port. */
 static __noinline int account(struct sock *sk, struct socket_state *state, bool final)
 {
-	u32 id = edge_of(sk, state);
-	struct edge *edge = bpf_map_lookup_elem(&edges, &id);
+	struct tcp_totals *totals;
+	u32 id;
 
-	if (!edge) {
-		count_lost(LOST_EDGE_GONE);
+	if (!tcp_totals_kept && state->role != ROLE_LISTENER)
 		return 0;
-	}
+	id = edge_of(sk, state);
+	if (!tcp_totals_kept)
+		return 0;
+	totals = tcp_totals_of(id);
+	if (!totals)
+		return 0;
 	if (state->role == ROLE_LISTENER)
-		return account_listener(sk, state, edge, final);
-	return account_connection(sk, state, edge, final);
+		return account_listener(sk, state, totals, final);
+	return account_connection(sk, state, totals, final);
 }
 
 /* A socket closes, or turns out to belong to another owner. Late accounts still find the edge's number. */

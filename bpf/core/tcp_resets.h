@@ -22,12 +22,11 @@ static __always_inline int on_reset_received(struct sock *sk)
 static __noinline int count_unbound_reset(struct sk_buff *skb)
 {
 	struct range_key remote = {.prefix_bits = 128};
-	struct edge_key key = {.owner = OWNER_NODE, .role = ROLE_SERVER};
+	struct edge_key key = {.owner = OWNER_NODE, .role = ROLE_SERVER, .transport = TRANSPORT_TCP};
 	unsigned char *header = BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header);
 	u32 *words = (u32 *)remote.address;
-	struct edge *edge;
+	struct tcp_totals *totals;
 	u8 version = 0;
-	u32 id;
 
 	bpf_probe_read_kernel(&version, 1, header);
 	key.family = version >> 4;
@@ -40,20 +39,16 @@ static __noinline int count_unbound_reset(struct sk_buff *skb)
 		return 0;
 	}
 	classify_remote(&key, &remote);
-	id = intern_edge(&key);
-	edge = bpf_map_lookup_elem(&edges, &id);
-	if (edge)
-		ATOMIC_ADD(edge->tcp.resets_sent, 1);
-	else
-		count_lost(LOST_EDGE_GONE);
+	totals = tcp_totals_of(intern_edge(&key));
+	if (totals)
+		ATOMIC_ADD(totals->resets_sent, 1);
 	return 0;
 }
 
 static __always_inline int on_reset_sent(struct sock *sk, struct sk_buff *skb, bool first)
 {
 	struct socket_state *state = NULL;
-	struct edge *edge;
-	u32 id;
+	struct tcp_totals *totals;
 
 	if (sk)
 		state = bpf_sk_storage_get(&sockets, sk, 0, 0); /* none for request and time-wait sockets */
@@ -70,12 +65,9 @@ static __always_inline int on_reset_sent(struct sock *sk, struct sk_buff *skb, b
 		ATOMIC_ADD(state->resets_sent, 1);
 		return 0;
 	}
-	id = state->edge_id;
-	edge = bpf_map_lookup_elem(&edges, &id);
-	if (edge)
-		ATOMIC_ADD(edge->tcp.resets_sent, 1);
-	else
-		count_lost(LOST_EDGE_GONE);
+	totals = tcp_totals_of(state->edge_id);
+	if (totals)
+		ATOMIC_ADD(totals->resets_sent, 1);
 	return 0;
 }
 

@@ -56,7 +56,11 @@ int core_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!ctx->meta->seq_num)
 		walk_begins(shared);
 	state = sk ? socket_state_of(sk) : NULL;
-	return state ? walk_socket(sk, state, shared) : 0;
+	if (!state)
+		return 0;
+	walk_socket(sk, state, shared);
+	call_stream_program(ctx, &stream_walk_programs, state->stream.protocol);
+	return 0;
 }
 
 /* The TCP socket of a descriptor. */
@@ -90,7 +94,9 @@ int core_walk_files(struct bpf_iter__task_file *ctx)
 	if (!state || state->walk == (u16)shared->walks)
 		return 0; /* several processes may hold one socket */
 	state->walk = shared->walks;
-	return walk_socket(sk, state, shared);
+	walk_socket(sk, state, shared);
+	call_stream_program(ctx, &stream_walk_file_programs, state->stream.protocol);
+	return 0;
 }
 
 /*

@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { createIdentity, type HostedIdentity } from '../identity/create.ts';
 import type { Identity, OwnerInfo } from '../identity/types.ts';
 import { BpfLoader, ProbeError } from '../kernel/loader.ts';
+import { type RunningCore, startCore } from '../probes/core.ts';
 import { createHttpProbe, type HttpProbe } from '../probes/http/index.ts';
 import { createIdentitySource } from '../probes/identity_source.ts';
 import { createTcpProbe, type TcpProbe } from '../probes/tcp/index.ts';
@@ -110,6 +111,7 @@ class Running implements Measurement {
   readonly #config: Config;
   readonly #loader: BpfLoader;
   readonly #kernel;
+  #core: RunningCore | undefined;
   #tcp: TcpProbe | undefined;
   #http: HttpProbe | undefined;
 
@@ -122,7 +124,7 @@ class Running implements Measurement {
     this.#kernel = createKernelSource({
       store: this.store,
       stats: config.bpf.stats,
-      lost: () => this.#tcp?.table.lost() ?? {},
+      lost: () => this.#core?.table.lost() ?? {},
     });
   }
 
@@ -134,11 +136,12 @@ class Running implements Measurement {
   }
 
   listener(port: number): OwnerInfo | undefined {
-    return this.#tcp?.directory.listener(port);
+    return this.#core?.listener(port);
   }
 
   async start(spans?: SpanSink): Promise<void> {
     try {
+      this.#startCore();
       this.#startTcp();
       this.#startHttp(spans);
     } catch (error) {
@@ -151,33 +154,41 @@ class Running implements Measurement {
     await this.identity.start();
   }
 
+  #startCore(): void {
+    const { probes } = this.#config;
+    if (!probes.tcp.enabled && !probes.http.enabled) return;
+    const core = startCore({
+      loader: this.#loader,
+      config: this.#config,
+      identity: this.identity,
+      tcpTotals: probes.tcp.enabled,
+    });
+    this.#core = core;
+    this.collector.add(core.source);
+    this.#kernel.watch(core.loaded);
+  }
+
   #startTcp(): void {
     const { probes, detail } = this.#config;
-    if (!probes.tcp.enabled) {
+    if (!probes.tcp.enabled || this.#core === undefined) {
       this.probes.push({ name: 'tcp', state: 'disabled', hooks: [] });
       return;
     }
     const config = { ...this.#config, detail: probes.tcp.detail ?? detail };
-    const { identity, store } = this;
-    const tcp = createTcpProbe({ loader: this.#loader, config, identity, store });
+    const tcp = createTcpProbe({ core: this.#core, config, store: this.store });
     this.#tcp = tcp;
     this.collector.add(tcp.source);
-    this.#kernel.watch(tcp.loaded);
-    this.probes.push({ name: 'tcp', state: 'attached', hooks: tcp.loaded.choices });
+    this.probes.push({ name: 'tcp', state: 'attached', hooks: this.#core.loaded.choices });
   }
 
   /** Where the kernel refuses it, everything else goes on. */
   #startHttp(spans: SpanSink | undefined): void {
     const { store } = this;
-    if (!this.#config.probes.http.enabled) {
+    if (!this.#config.probes.http.enabled || this.#core === undefined) {
       this.probes.push({ name: 'http', state: 'disabled', hooks: [] });
       return;
     }
-    if (this.#tcp === undefined) {
-      this.#httpFailed('it needs the edges that the TCP probe makes; enable probes.tcp', []);
-      return;
-    }
-    const { table, directory, ownerRodata: rodata } = this.#tcp;
+    const { table, directory, ownerRodata: rodata } = this.#core;
     try {
       this.#http = createHttpProbe({
         loader: this.#loader,
@@ -231,7 +242,7 @@ class Running implements Measurement {
     const http = Object.entries(this.#http?.source.counters ?? {})
       .filter(([name]) => name.startsWith('lost_'))
       .map(([name, count]) => [`http_${name.slice('lost_'.length)}`, count]);
-    return { ...this.#tcp?.table.lost(), ...Object.fromEntries(http) };
+    return { ...this.#core?.table.lost(), ...Object.fromEntries(http) };
   }
 
   coverage(): number | null {
@@ -253,6 +264,7 @@ class Running implements Measurement {
   async close(): Promise<void> {
     this.#http?.close();
     this.#tcp?.close();
+    this.#core?.close();
     this.#loader.close();
     this.#kernel.close();
     await this.identity.stop();

@@ -1,5 +1,5 @@
 // The HTTP probe: loads bpf/http.bpf.c with the hooks that this kernel allows, and gives the collector its source.
-// It needs the edge table, which the TCP probe makes, in the same loader.
+// It needs the core (exporter/probes/core.ts), loaded by the same loader.
 import type { Config } from '../../config/schema.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Feature } from '../../kernel/features.ts';
@@ -115,10 +115,10 @@ export interface HttpProbeOptions {
     readonly probes: { readonly http: HttpConfig };
     readonly identity: Pick<Config['identity'], 'zones'>;
   };
-  /** Of the TCP probe, whose object must be loaded by the same loader. */
+  /** Of the core, which must be loaded by the same loader. */
   readonly table: EdgeTable;
   readonly directory: EdgeDirectory;
-  /** What the TCP object was told of owners: `agent_tgid`, `cgroup_subsystem`. */
+  /** What the core was told of owners: `agent_tgid`, `cgroup_subsystem`. */
   readonly rodata: Readonly<Record<string, VariableValue>>;
   readonly store: SeriesStore;
   /** Takes sampled requests; left out, nothing is sampled. */

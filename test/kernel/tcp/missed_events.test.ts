@@ -15,7 +15,7 @@ afterAll(() => hosts.remove());
 
 /** Takes the programs that see a connection begin and end away; what it answers puts them back. */
 function detachState(probe: Probe): () => BpfLink[] {
-  const { loaded } = probe.tcp;
+  const { loaded } = probe.core;
   const names = [...loaded.links.keys()].filter((name) => name.startsWith('core_state'));
   expect(names.length).toBeGreaterThan(1);
   for (const name of names) loaded.links.get(name)?.close();

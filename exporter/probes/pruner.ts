@@ -1,7 +1,7 @@
 // Keeps the kernel's edge and owner tables small: what has long been idle is removed, in two steps that no program
-// can fall between. Used by source.ts.
-import type { EdgeBatch, EdgeTable } from '../../kernel/edge_table.ts';
-import type { EdgeDirectory } from '../edges.ts';
+// can fall between. Used by core.ts.
+import type { EdgeBatch, EdgeTable } from '../kernel/edge_table.ts';
+import type { EdgeDirectory } from './edges.ts';
 
 /** How long nothing may happen on an edge, and no socket hold it, before it goes; the same again for an owner. */
 const IDLE_MILLIS = 300_000;
