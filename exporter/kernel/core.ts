@@ -3,7 +3,8 @@
 import { arch } from 'node:os';
 import { Btf } from './btf.ts';
 import * as conntrack from './conntrack.ts';
-import { EdgeTable, type EdgeTableMaps, edgeTableLayouts, type RangeEntry } from './edge_table.ts';
+import { edgeTableLayouts } from './edge_layouts.ts';
+import { EdgeTable, type EdgeTableMaps, type RangeEntry } from './edge_table.ts';
 import type { BpfLoader, LoadedProbe, Purpose } from './loader.ts';
 import { type BpfLink, type BpfObject, kernelBtf } from './native.ts';
 import type { VariableValue } from './object.ts';
@@ -69,6 +70,9 @@ const EDGE_MAPS: readonly (keyof EdgeTableMaps)[] = [
   'ranges',
   'edge_state',
 ];
+
+/** The maps that bpf/core/edge.h brings into every object which includes it: the core's, for `shares`. */
+export const CORE_MAPS: readonly string[] = [...EDGE_MAPS, 'sockets', 'listen_ports'];
 
 export interface CoreOptions {
   readonly loader: BpfLoader;

@@ -1,6 +1,7 @@
 // The HTTP probe: loads bpf/http.bpf.c with the hooks that this kernel allows, and gives the collector its source.
 // It needs the core (exporter/probes/core.ts), loaded by the same loader.
 import type { Config } from '../../config/schema.ts';
+import { CORE_MAPS } from '../../kernel/core.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
 import type { Feature } from '../../kernel/features.ts';
 import type { Alternative, BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
@@ -182,6 +183,7 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
     programs: programs(provider),
     rodata: rodata(options),
     maxEntries: { http_routes: routes.max_paths },
+    shares: CORE_MAPS,
   });
   const records = new Records(loaded.btf);
   const book = new RouteBook({ patterns: routes.patterns, maxRoutes: routes.max_routes });
