@@ -5,7 +5,9 @@
  */
 #pragma once
 
+#include "dialled.h"
 #include "edge.h"
+#include "established.h"
 #include "nat.h"
 #include "owner.h"
 #include "socket.h"
@@ -52,13 +54,31 @@ static __always_inline void confirm_current(struct sock *sk, struct socket_state
 		confirm_owner(sk, state, (struct task_struct *)bpf_get_current_task());
 }
 
-/* The initial sequence numbers of both ends, in the client's order. At the moment that a connection is
- * established each end has seen one sequence number of each direction used: the SYN's. */
-static __always_inline u64 pair_of(struct tcp_sock *tcp, u8 role)
+/* The other end may still want to know who we were: the last one out removes the pair. */
+static __noinline int leave_pair(struct socket_state *state)
 {
-	if (role == ROLE_CLIENT)
-		return (u64)tcp->snd_una << 32 | tcp->rcv_nxt;
-	return (u64)tcp->rcv_nxt << 32 | tcp->snd_una;
+	struct pair *pair = state->pair ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
+	u32 closed, other_owner;
+
+	if (!pair)
+		return 0;
+	closed = __sync_fetch_and_or(&pair->closed, 1 << (state->role & 3));
+	other_owner = state->role == ROLE_CLIENT ? pair->server_owner : pair->client_owner;
+	if (closed || !other_owner)
+		bpf_map_delete_elem(&pairs, &state->pair);
+	return 0;
+}
+
+/* A socket is used again. Where its last connection ended unseen, what it moved since its last account is not known. */
+static __noinline int connect_anew(struct socket_state *state, struct socket_state *first)
+{
+	if ((state->flags & (SOCKET_ESTABLISHED | SOCKET_CLOSED | SOCKET_IGNORED)) == SOCKET_ESTABLISHED) {
+		count_lost(LOST_SOCKET_UNSEEN);
+		leave_edge(state);
+		leave_pair(state);
+	}
+	*state = *first;
+	return 0;
 }
 
 static __always_inline int on_connect(struct sock *sk)
@@ -74,7 +94,7 @@ static __always_inline int on_connect(struct sock *sk)
 	if (!state)
 		count_lost(LOST_SOCKET_STORAGE);
 	else if (state->self == (u64)sk && state->start_ns != first.start_ns)
-		*state = first; /* a socket used again after connect() failed, or after shutdown and reuse */
+		connect_anew(state, &first); /* after connect() failed, or after shutdown and reuse */
 	if (state && !(first.flags & SOCKET_IGNORED) && !current_is_kernel_thread())
 		find_dialled(sk, state);
 	return 0;
@@ -100,80 +120,13 @@ static __always_inline int on_listen(struct sock *sk)
 	return 0;
 }
 
-static __always_inline int on_established_client(struct sock *sk, struct socket_state *state)
+static __always_inline enum connect_failure failure_of(struct sock *sk, struct socket_state *state)
 {
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	struct pair pair = {.client_owner = state->owner};
-	u64 duration_us = (bpf_ktime_get_ns() - state->start_ns) / 1000;
+	int error = sk->sk_err;
 
-	if (!tcp)
-		return 0;
-	state->local_port = local_port_of(sk);
-	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	state->pair = pair_of(tcp, ROLE_CLIENT);
-	state->connect_us = duration_us > 0xfffffffe ? 0xffffffff : duration_us + 1;
-	find_backend(sk, state);
-	if (bpf_map_update_elem(&pairs, &state->pair, &pair, BPF_ANY))
-		count_lost(LOST_PAIR_TABLE_FULL);
-	__sync_fetch_and_or(&state->flags, SOCKET_ESTABLISHED);
-	return 0;
-}
-
-/* The state is a copy of the listener's, from which only the owner is taken over. */
-static __always_inline int on_established_server(struct sock *sk, struct socket_state *state)
-{
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	struct socket_state mine = {.role = ROLE_SERVER, .tcp_state = TCP_ESTABLISHED};
-	struct pair *pair;
-
-	if (!tcp)
-		return 0;
-	mine.owner = state->owner;
-	mine.listener_owner = state->owner;
-	mine.flags = (state->flags & SOCKET_IGNORED) | SOCKET_ESTABLISHED;
-	mine.start_ns = bpf_ktime_get_ns();
-	mine.local_port = local_port_of(sk);
-	mine.remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	mine.pair = pair_of(tcp, ROLE_SERVER);
-	*state = mine;
-	/* Last, and with a barrier: until now a walk takes this for a copy and passes it by. */
-	__sync_lock_test_and_set(&state->self, (u64)sk);
-	/* Tell the client's end who listens: it may be resolved before this one is. */
-	pair = bpf_map_lookup_elem(&pairs, &mine.pair);
-	if (pair)
-		pair->server_owner = mine.owner;
-	return 0;
-}
-
-/*
- * A connection ends of which no program saw that it was established. It is counted like any other; what only
- * that moment tells (how long the handshake took, who the other end is) is not known.
- */
-static __always_inline int on_established_late(struct sock *sk, struct socket_state *state)
-{
-	count_lost(LOST_ESTABLISHED);
-	if (state->self != (u64)sk)
-		on_established_server(sk, state);
-	state->pair = 0;
-	state->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport)); /* skc_num is gone by now */
-	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	if (state->role == ROLE_CLIENT)
-		find_backend(sk, state);
-	state->tcp_state = TCP_CLOSE;
-	__sync_fetch_and_or(&state->flags, SOCKET_ESTABLISHED);
-	return 0;
-}
-
-/* Did a socket in this state have a connection? */
-static __always_inline bool was_established(int before)
-{
-	return before != TCP_CLOSE && before != TCP_LISTEN && before != TCP_SYN_SENT && before != TCP_SYN_RECV &&
-	       before != TCP_NEW_SYN_RECV;
-}
-
-static __always_inline enum connect_failure failure_of(struct sock *sk)
-{
-	switch (sk->sk_err) {
+	if (!error && (state->flags & SOCKET_REFUSED))
+		error = ECONNREFUSED; /* the process has been told already */
+	switch (error) {
 	case ECONNREFUSED:
 		return FAILED_REFUSED;
 	case ETIMEDOUT:
@@ -200,7 +153,7 @@ static __noinline int on_connect_failed(struct sock *sk, struct socket_state *st
 	if (!totals)
 		return 0;
 	account_connection(sk, state, totals, true); /* a SYN sent again is a retransmitted segment */
-	switch (failure_of(sk)) { /* a variable index into a map value costs more than five adds */
+	switch (failure_of(sk, state)) { /* a variable index into a map value costs more than five adds */
 	case FAILED_REFUSED:
 		ATOMIC_ADD(totals->connect_failures[FAILED_REFUSED], 1);
 		break;
@@ -220,29 +173,25 @@ static __noinline int on_connect_failed(struct sock *sk, struct socket_state *st
 	return 0;
 }
 
-/* The other end may still want to know who we were: the last one out removes the pair. */
-static __noinline int leave_pair(struct socket_state *state)
-{
-	struct pair *pair = state->pair ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
-	u32 closed, other_owner;
-
-	if (!pair)
-		return 0;
-	closed = __sync_fetch_and_or(&pair->closed, 1 << (state->role & 3));
-	other_owner = state->role == ROLE_CLIENT ? pair->server_owner : pair->client_owner;
-	if (closed || !other_owner)
-		bpf_map_delete_elem(&pairs, &state->pair);
-	return 0;
-}
-
 static __always_inline int on_close(struct sock *sk, struct socket_state *state)
 {
 	/* First the flag, then the account: from here on a walk keeps its hands off. */
-	__sync_fetch_and_or(&state->flags, SOCKET_CLOSED);
+	if (__sync_fetch_and_or(&state->flags, SOCKET_CLOSED) & SOCKET_CLOSED)
+		return 0;
 	account(sk, state, true);
 	leave_edge(state);
 	leave_pair(state);
 	return 0;
+}
+
+/* The state is CLOSE, whether seen when it became so or later. Says which protocol is to be told. */
+static __always_inline u32 on_end(struct sock *sk, struct socket_state *state)
+{
+	if (state->role == ROLE_CLIENT && !(state->flags & SOCKET_ESTABLISHED))
+		on_connect_failed(sk, state);
+	else
+		on_close(sk, state);
+	return state->stream.protocol;
 }
 
 /*
@@ -253,15 +202,12 @@ static __always_inline u32 on_transition(struct sock *sk, int before, int after,
 {
 	struct socket_state *state;
 
-	/* Nothing to learn from these; half of all transitions. */
-	if (after == TCP_SYN_RECV || after == TCP_CLOSE_WAIT || after == TCP_FIN_WAIT2 || after == TCP_TIME_WAIT)
-		return 0;
-	if (sk->sk_protocol != IPPROTO_TCP)
+	if (after == TCP_SYN_RECV || after == TCP_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (state && state->self == (u64)sk) {
 		if (state->tcp_state == after)
-			return 0; /* the other program has been here */
+			return 0; /* the backup program has been here */
 		state->tcp_state = after;
 	}
 	if (after == TCP_SYN_SENT)
@@ -281,17 +227,41 @@ static __always_inline u32 on_transition(struct sock *sk, int before, int after,
 			return on_established_server(sk, state);
 		return before == TCP_SYN_SENT || before == TCP_SYN_RECV ? on_established_client(sk, state) : 0;
 	}
-	if (after == TCP_CLOSE && was_established(before) &&
-	    (state->self != (u64)sk || !(state->flags & SOCKET_ESTABLISHED)))
-		on_established_late(sk, state);
-	if (state->self != (u64)sk)
-		return 0; /* a child that never was established: nothing of its listener's is its own */
-	confirm_current(sk, state);
-	if (after == TCP_CLOSE) {
-		if (state->role == ROLE_CLIENT && !(state->flags & SOCKET_ESTABLISHED))
-			on_connect_failed(sk, state);
-		else
-			on_close(sk, state);
+	if (state->self != (u64)sk || !(state->flags & SOCKET_ESTABLISHED)) {
+		state = catch_up(sk, state); /* the socket is still in the state before */
+		if (!state)
+			return 0; /* a child that never was established: nothing of its listener's is its own */
+		state->tcp_state = after;
 	}
+	if (after == TCP_CLOSE_WAIT || after == TCP_FIN_WAIT2)
+		return 0;
+	confirm_current(sk, state);
+	if (after == TCP_CLOSE)
+		return on_end(sk, state);
 	return after == TCP_CLOSING ? STREAM_UNKNOWN : state->stream.protocol;
+}
+
+/*
+ * A socket is about to be freed. Its end was seen, or it is made up for now: what the socket says is still what it said
+ * when it closed.
+ */
+static __always_inline u32 on_destroy(struct sock *sk)
+{
+	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	struct tcp_sock *tcp;
+
+	if (!state || (state->flags & SOCKET_IGNORED))
+		return 0;
+	if (state->self == (u64)sk && state->tcp_state == TCP_CLOSE)
+		return 0;
+	if (state->self != (u64)sk || (state->role == ROLE_CLIENT && !(state->flags & SOCKET_ESTABLISHED))) {
+		tcp = bpf_skc_to_tcp_sock(sk);
+		/* Neither beginning nor end was seen: an acknowledged SYN, or any byte, tells that there was a connection. */
+		if (tcp && (tcp->bytes_acked || tcp->bytes_received))
+			establish_late(sk, state);
+		if (state->self != (u64)sk)
+			return 0;
+	}
+	state->tcp_state = TCP_CLOSE;
+	return on_end(sk, state);
 }

@@ -26,12 +26,15 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * Several programs on one tracepoint. Since Linux 6.1 the kernel does not run a tracing program that is
- * already running on the same processor, and a softirq may well close one connection while a system call is
- * closing another: the event would be gone. Whichever of the programs is free handles it; the others see that
- * in the socket's state. Two are enough where tracepoints are not preempted: TCP changes state in a system
- * call and in softirq, and nowhere else. Linux 7.0 made them preemptible: there our programs forbid it while
- * they run, and two more stand by for the instants before and after.
+ * Since Linux 6.1 the kernel does not run a tracing program that is already running on the same processor, and a softirq
+ * may well establish or close one connection while a system call is closing another: the program is left out. What that
+ * takes away is made up for. That a connection is established is seen at its next transition, by whoever asks for its
+ * state (socket_state_of), or when it ends; then only the handshake's time is not known. That it has ended is seen when the
+ * socket is freed, at which no softirq can interrupt. So one program is enough where tracepoints are not preempted.
+ *
+ * Linux 7.0 made them preemptible, and a program that was preempted counts as running: there ours forbid it while they
+ * work, and backup programs handle what comes in the instants before and after. Whichever is free handles a transition;
+ * the others see that in the socket's state.
  */
 #define STATE_PROGRAM(name, first)                                                                             \
 	SEC("tp_btf/inet_sock_set_state")                                                                      \
@@ -50,6 +53,18 @@ STATE_PROGRAM(core_state, true)
 STATE_PROGRAM(core_state_nested, false)
 STATE_PROGRAM(core_state_nested2, false)
 STATE_PROGRAM(core_state_nested3, false)
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(core_state_destroyed, struct sock *sk)
+{
+	u32 protocol;
+
+	forbid_preemption();
+	protocol = on_destroy(sk);
+	allow_preemption();
+	call_stream_program(ctx, &stream_destroy_programs, protocol);
+	return 0;
+}
 
 #include "tcp_resets.h"
 #include "walk.h"

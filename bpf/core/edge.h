@@ -132,6 +132,8 @@ enum socket_flags {
 	SOCKET_OWNER_SETTLED = 1024, /* what follows from SOCKET_OWNER_CONFIRMED is done: owner and edge stay */
 	SOCKET_TRANSLATED = 2048, /* the socket's remote address was dialled, `other` answers */
 	SOCKET_REDIRECTED = 4096, /* `other` was dialled, the socket's remote address answers */
+	SOCKET_CAUGHT_UP = 8192,  /* nobody saw it established; one processor has made up for that */
+	SOCKET_REFUSED = 16384,   /* the peer answered the SYN by a reset */
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */

@@ -11,8 +11,12 @@ static __always_inline int on_reset_received(struct sock *sk)
 {
 	struct socket_state *state = socket_state_of(sk);
 
-	if (!state || sk->__sk_common.skc_state == TCP_SYN_SENT)
+	if (!state)
 		return 0;
+	if (sk->__sk_common.skc_state == TCP_SYN_SENT) {
+		__sync_fetch_and_or(&state->flags, SOCKET_REFUSED);
+		return 0;
+	}
 	if (!(__sync_fetch_and_or(&state->flags, SOCKET_RESET_RECEIVED) & SOCKET_RESET_RECEIVED))
 		ATOMIC_ADD(state->resets_received, 1);
 	return 0;

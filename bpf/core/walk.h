@@ -55,7 +55,7 @@ int core_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	if (!ctx->meta->seq_num)
 		walk_begins(shared);
-	state = sk ? socket_state_of(sk) : NULL;
+	state = sk ? socket_state_known(sk) : NULL;
 	if (!state)
 		return 0;
 	walk_socket(sk, state, shared);

@@ -57,8 +57,8 @@ interface WatchedProgram {
   readonly busy: Growth | undefined;
 }
 
-/** A program with a twin for nested events (`core_state`, `core_state_nested`) loses nothing when it is busy. */
-function hasTwin(program: string, all: readonly string[]): boolean {
+/** A program with a backup program (`core_state`, `core_state_nested`) loses nothing when it is busy. */
+function hasBackup(program: string, all: readonly string[]): boolean {
   return /_nested\d*$/.test(program) || all.includes(`${program}_nested`);
 }
 
@@ -93,14 +93,16 @@ class Kernel implements KernelSource {
 
   watch({ object, choices }: LoadedProbe): void {
     const names = choices.flatMap(({ programs }) => programs);
+    const caughtUp = new Set(choices.flatMap((choice) => choice.caughtUp));
     for (const name of names) {
       this.#programs.push({
         program: object.program(name),
         seconds: this.#stats && new Growth(this.#store.counter('knp.bpf.program.seconds', { program: name })),
         runs: this.#stats && new Growth(this.#store.counter('knp.bpf.program.runs', { program: name })),
-        busy: hasTwin(name, names)
-          ? undefined
-          : new Growth(this.#store.counter('knp.agent.lost', { stage: 'program_busy' })),
+        busy:
+          caughtUp.has(name) || hasBackup(name, names)
+            ? undefined
+            : new Growth(this.#store.counter('knp.agent.lost', { stage: 'program_busy' })),
       });
     }
     for (const { name, initialSize } of object.maps) {

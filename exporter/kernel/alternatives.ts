@@ -7,6 +7,8 @@ export interface Alternative {
   /** Program of the object, or several that only make sense together (entry and exit). */
   readonly program: string | readonly string[];
   readonly needs?: readonly Feature[];
+  /** Those of the programs whose missed runs another makes up for: a run that the kernel leaves out loses nothing. */
+  readonly caughtUp?: readonly string[];
   /** `manual`: the probe attaches it itself, with what it alone knows. Default: as SEC() says. */
   readonly attach?: 'auto' | 'manual' | ((program: BpfProgram, object: BpfObject) => BpfLink);
 }
@@ -31,6 +33,8 @@ export interface Choice {
   readonly purpose: string;
   readonly programs: readonly string[];
   readonly hooks: readonly string[];
+  /** Programs of which the kernel may leave out a run without a loss. */
+  readonly caughtUp: readonly string[];
   readonly skipped: readonly Skipped[];
 }
 
@@ -102,7 +106,13 @@ export class Candidates {
       reason: `${list(alternative.program).join(' + ')} is not needed: ${programs.join(' + ')} works.`,
     }));
     const hooks = programs.map((p) => sections.get(p) ?? p);
-    return { purpose: this.purpose.purpose, programs, hooks, skipped: [...this.skipped, ...rest] };
+    return {
+      purpose: this.purpose.purpose,
+      programs,
+      hooks,
+      caughtUp: this.current?.caughtUp ?? [],
+      skipped: [...this.skipped, ...rest],
+    };
   }
 }
 

@@ -15,8 +15,20 @@ const CONNECTIONS: readonly Purpose[] = [
     alternatives: [
       {
         // Tracepoints became preemptible: see bpf/core/core.bpf.c.
-        program: ['core_state', 'core_state_nested', 'core_state_nested2', 'core_state_nested3'],
+        program: [
+          'core_state',
+          'core_state_nested',
+          'core_state_nested2',
+          'core_state_nested3',
+          'core_state_destroyed',
+        ],
         needs: ['kernel:7.0'],
+      },
+      // What the first misses the second makes up for.
+      {
+        program: ['core_state', 'core_state_destroyed'],
+        needs: ['tracepoint:tcp_destroy_sock'],
+        caughtUp: ['core_state'],
       },
       { program: ['core_state', 'core_state_nested'] },
     ],
@@ -71,8 +83,8 @@ const EDGE_MAPS: readonly (keyof EdgeTableMaps)[] = [
   'edge_state',
 ];
 
-/** The maps that bpf/core/edge.h brings into every object which includes it: the core's, for `shares`. */
-export const CORE_MAPS: readonly string[] = [...EDGE_MAPS, 'sockets', 'listen_ports'];
+/** The core's maps that bpf/core/socket.h brings into every object which includes it, for `shares`. */
+export const CORE_MAPS: readonly string[] = [...EDGE_MAPS, 'sockets', 'listen_ports', 'backends'];
 
 export interface CoreOptions {
   readonly loader: BpfLoader;
