@@ -188,14 +188,12 @@ class Running implements Measurement {
       this.probes.push({ name: 'http', state: 'disabled', hooks: [] });
       return;
     }
-    const { table, directory, ownerRodata: rodata } = this.#core;
+    const core = this.#core;
     try {
       this.#http = createHttpProbe({
         loader: this.#loader,
         config: this.#config,
-        table,
-        directory,
-        rodata,
+        core,
         store,
         spans,
       });
@@ -207,7 +205,8 @@ class Running implements Measurement {
     this.collector.add(this.#http.source);
     this.collector.add(countEvents(this.#http.source, store));
     this.#kernel.watch(this.#http.loaded);
-    this.probes.push({ name: 'http', state: 'attached', hooks: this.#http.loaded.choices });
+    this.#kernel.watch(this.#http.http1);
+    this.probes.push({ name: 'http', state: 'attached', hooks: this.#http.choices });
   }
 
   #httpFailed(reason: string, skipped: ProbeStatus['hooks'][number]['skipped']): void {

@@ -3,7 +3,7 @@ import type { Btf } from '../../kernel/btf.ts';
 import { forEachRecord } from '../../kernel/native.ts';
 import type { PathEvent } from './paths.ts';
 
-/** `enum http_event_kind`. */
+/** `enum request_event_kind`. */
 const EVENT_PATH = 1;
 const EVENT_SPAN = 2;
 
@@ -15,13 +15,13 @@ export interface EventHandlers {
 
 /** Makes the function that takes batches of the ring buffer. */
 export function createEventReader(btf: Btf, handlers: EventHandlers): (batch: Buffer) => void {
-  const layout = btf.layout('http_path_event');
+  const layout = btf.layout('request_name_event');
   const at = {
-    hash: layout.offset('path_hash'),
+    hash: layout.offset('name_hash'),
     edge: layout.offset('edge_id'),
     length: layout.offset('length'),
     cut: layout.offset('cut'),
-    path: layout.offset('path'),
+    path: layout.offset('name'),
   };
   const pathEvent = (batch: Buffer, start: number): PathEvent => {
     const from = start + at.path;

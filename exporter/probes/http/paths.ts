@@ -1,15 +1,15 @@
 // Answers the kernel's question which route a path belongs to: path events come in, route numbers go into the map
-// `http_routes`. Called by the event reader, and by source.ts for what is counted under a path's hash.
+// `request_names`. Called by the event reader, and by source.ts for what is counted under a path's hash.
 import type { BpfMap } from '../../kernel/native.ts';
 import type { EdgeDirectory, NamedEdge } from '../edges.ts';
 import type { Records } from './records.ts';
 import { REST, type RouteBook } from './routes.ts';
 
-/** `enum http_fixed_route`. */
+/** `enum request_fixed_name`. */
 const ROUTE_REST = 1;
 const ROUTE_FIRST = 2;
 
-/** A path seen for the first time on an edge (`struct http_path_event`). */
+/** A path seen for the first time on an edge (`struct request_name_event`). */
 export interface PathEvent {
   readonly edgeId: number;
   readonly pathHash: bigint;

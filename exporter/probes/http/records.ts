@@ -1,8 +1,8 @@
-// Reads the HTTP probe's map elements and events: offsets come from the object's own BTF (bpf/http_records.h), names
+// Reads the HTTP probe's map elements and events: offsets come from the object's own BTF (bpf/requests/records.h), names
 // of numbers from its enumerations. Used by everything else in this folder.
 import type { Btf } from '../../kernel/btf.ts';
 
-/** `struct http_key`. */
+/** `struct request_key`. */
 export interface RequestKey {
   readonly edgeId: number;
   readonly route: number;
@@ -27,6 +27,9 @@ const ERRORS: Readonly<Record<string, string>> = {
   ERROR_IDLE: 'no_response',
 };
 
+/** `STREAM_HTTP1` of bpf/core/stream_state.h. */
+export const HTTP1 = 1;
+
 /** A 64-bit count, exact up to 2^53. */
 export function readCount(values: Buffer, at: number): number {
   return values.readUInt32LE(at) + values.readUInt32LE(at + 4) * 0x1_0000_0000;
@@ -50,6 +53,7 @@ export class Records {
     method: number;
     minor: number;
     error: number;
+    protocol: number;
   };
   readonly totals: {
     size: number;
@@ -68,30 +72,31 @@ export class Records {
     /** Elements of the duration histograms, of which as many are used as there are bounds, and one more. */
     durationBuckets: number;
   };
-  readonly active: { edge: number; method: number };
-  readonly routeKey: { size: number; hash: number; edge: number };
+  readonly active: { edge: number; method: number; protocol: number };
+  readonly routeKey: { size: number; hash: number; edge: number; protocol: number };
   readonly shared: { counters: number };
-  readonly control: { size: number; started: number; sampling: number };
-  /** `enum http_counter` in lower case: `lost_malformed`, `connections`, ... */
+  readonly control: { size: number; started: number; sampling: number; protocols: number };
+  /** `enum request_counter` in lower case: `lost_malformed`, `connections`, ... */
   readonly counters: readonly string[];
   readonly #methods: readonly string[];
   readonly #errors: readonly string[];
 
   constructor(btf: Btf) {
-    const key = btf.layout('http_key');
+    const key = btf.layout('request_key');
     this.key = {
       size: key.size,
       edge: key.offset('edge_id'),
-      route: key.offset('route'),
-      hash: key.offset('path_hash'),
+      route: key.offset('name'),
+      hash: key.offset('name_hash'),
       status: key.offset('status'),
-      method: key.offset('method'),
-      minor: key.offset('minor'),
+      method: key.offset('operation'),
+      minor: key.offset('detail'),
       error: key.offset('error'),
+      protocol: key.offset('protocol'),
     };
-    const totals = btf.layout('http_totals');
-    const times = btf.layout('http_times');
-    const sizes = btf.layout('http_sizes');
+    const totals = btf.layout('request_totals');
+    const times = btf.layout('request_times');
+    const sizes = btf.layout('request_sizes');
     this.totals = {
       size: totals.size,
       duration: totals.offset('duration_ns'),
@@ -106,28 +111,34 @@ export class Records {
       sizeBuckets: totals.field('sizes').size / sizes.size,
       durationBuckets: totals.field('times').size / times.size,
     };
-    const active = btf.layout('http_active_key');
-    this.active = { edge: active.offset('edge_id'), method: active.offset('method') };
-    const routeKey = btf.layout('http_route_key');
+    const active = btf.layout('request_active_key');
+    this.active = {
+      edge: active.offset('edge_id'),
+      method: active.offset('operation'),
+      protocol: active.offset('protocol'),
+    };
+    const routeKey = btf.layout('request_name_key');
     this.routeKey = {
       size: routeKey.size,
-      hash: routeKey.offset('path_hash'),
+      hash: routeKey.offset('name_hash'),
       edge: routeKey.offset('edge_id'),
+      protocol: routeKey.offset('protocol'),
     };
-    this.shared = { counters: btf.layout('http_shared').offset('counters') };
-    const control = btf.layout('http_control');
+    this.shared = { counters: btf.layout('request_state').offset('counters') };
+    const control = btf.layout('request_control');
     this.control = {
       size: control.size,
       started: control.offset('started_ns'),
       sampling: control.offset('sampling'),
+      protocols: control.offset('protocols'),
     };
-    this.counters = names(btf, 'http_counter', 'HTTP_')
+    this.counters = names(btf, 'request_counter', 'REQUEST_')
       .slice(0, -1)
       .map((name) => name.toLowerCase());
     this.#methods = names(btf, 'http1_method', 'HTTP1_').map((name) =>
       name.startsWith('METHOD_') ? '_OTHER' : name,
     );
-    this.#errors = names(btf, 'http_error', 'HTTP_')
+    this.#errors = names(btf, 'request_error', 'REQUEST_')
       .slice(0, -1)
       .map((name) => ERRORS[name] ?? name.toLowerCase());
   }
@@ -138,6 +149,11 @@ export class Records {
 
   error(number: number): string {
     return this.#errors[number] ?? 'unknown';
+  }
+
+  /** Is the key at byte `at` of HTTP? Protocols share the map. */
+  isHttp(keys: Buffer, at: number): boolean {
+    return keys.readUInt8(at + this.key.protocol) === HTTP1;
   }
 
   /** The key that starts at byte `at`. */
@@ -158,6 +174,7 @@ export class Records {
   encodeRouteKey(edgeId: number, pathHash: bigint, into = Buffer.alloc(this.routeKey.size), at = 0): Buffer {
     into.writeBigUInt64LE(pathHash, at + this.routeKey.hash);
     into.writeUInt32LE(edgeId, at + this.routeKey.edge);
+    into.writeUInt32LE(HTTP1, at + this.routeKey.protocol);
     return into;
   }
 }

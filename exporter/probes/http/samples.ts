@@ -15,14 +15,14 @@ import type { Paths } from './paths.ts';
 import type { Records, RequestKey } from './records.ts';
 import { errorType } from './series.ts';
 
-/** `enum http_sampling_reason`, in order. */
+/** `enum request_sampling_reason`, in order. */
 const REASONS: readonly (SamplingReason | undefined)[] = [undefined, 'error', 'slow', 'parent', 'share'];
 /** `enum edge_role`. */
 const ROLE_CLIENT = 1;
 
 const MASK = 0xffff_ffff_ffff_ffffn;
 
-/** `http_mix` of bpf/http_spans.h: splitmix64. */
+/** `request_mix` of bpf/requests/spans.h: splitmix64. */
 function mix(seed: bigint, request: bigint): bigint {
   let x = (seed + request * 0x9e3779b97f4a7c15n) & MASK;
   x = ((x ^ (x >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK;
@@ -69,7 +69,7 @@ export interface SamplesOptions {
   readonly unnamed: () => void;
 }
 
-/** Where the fields of `struct http_span_event` stand. */
+/** Where the fields of `struct request_span_event` stand. */
 class Fields {
   readonly #layout: StructLayout;
   readonly #at = new Map<string, number>();
@@ -118,7 +118,7 @@ function contextOf(event: Fields): TraceContext | undefined {
 
 /** The server span that the asking thread was serving. */
 function linkOf(event: Fields): ServerSpanLink | undefined {
-  const seed = event.u64('link_seed');
+  const seed = event.u64('link_id');
   if (seed === 0n) return undefined;
   const ids = idsOf(seed, event.u64('link_request'));
   const parent =
@@ -147,7 +147,7 @@ class EpochClock {
 /** Makes the function that takes one event of a batch. */
 export function createSampleReader(options: SamplesOptions): (batch: Buffer, at: number) => void {
   const { btf, records, paths, directory, sink, learn, exemplar, unnamed } = options;
-  const fields = new Fields(btf.layout('http_span_event'));
+  const fields = new Fields(btf.layout('request_span_event'));
   const clock = new EpochClock();
 
   return (batch, at) => {
@@ -160,16 +160,16 @@ export function createSampleReader(options: SamplesOptions): (batch: Buffer, at:
       unnamed();
       return;
     }
-    const routeNumber = event.u32('route');
-    const pathHash = event.u64('path_hash');
+    const routeNumber = event.u32('name');
+    const pathHash = event.u64('name_hash');
     const route = routeNumber === 0 ? (paths.resolve(edgeId, pathHash) ?? '') : paths.routeName(routeNumber);
     const key: RequestKey = {
       edgeId,
       route: routeNumber,
       pathHash,
       status: event.u16('status'),
-      method: records.method(event.u8('method')),
-      version: event.u8('minor') === 0x30 ? '1.0' : '1.1',
+      method: records.method(event.u8('operation')),
+      version: event.u8('detail') === 0x30 ? '1.0' : '1.1',
       error: records.error(event.u8('error')),
     };
     const record = recordOf(event, key, route, reason, { ...named, offset: clock.offset() });
@@ -194,7 +194,7 @@ function recordOf(
   const local = { address: addressText(event.bytes('local', 16)), port: event.u16('local_port') };
   const remote = { address: addressText(event.bytes('remote', 16)), port: event.u16('remote_port') };
   const [client, server] = kind === 'client' ? [local, remote] : [remote, local];
-  const own = idsOf(event.u64('seed'), event.u64('request'));
+  const own = idsOf(event.u64('id'), event.u64('request'));
   return {
     kind,
     startUnixNano: start + edge.offset,
@@ -218,8 +218,8 @@ function recordOf(
     spanId: own.spanId,
     parent: linkOf(event),
     reason,
-    requestBodySize: Number(event.u64('request_body')),
-    responseBodySize: Number(event.u64('response_body')),
+    requestBodySize: Number(event.u64('request_bytes')),
+    responseBodySize: Number(event.u64('response_bytes')),
     ...(first > start ? { timeToFirstByteNanos: first - start } : {}),
   };
 }

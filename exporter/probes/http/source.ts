@@ -7,7 +7,7 @@ import { createServiceGraph, type ServiceGraph } from '../../telemetry/service_g
 import type { Counter, Gauge, Histogram, SeriesStore } from '../../telemetry/store.ts';
 import { type EdgeDirectory, type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
 import type { Paths } from './paths.ts';
-import { type Records, type RequestKey, readCount } from './records.ts';
+import { HTTP1, type Records, type RequestKey, readCount } from './records.ts';
 import { REST } from './routes.ts';
 import { type Difference, RequestSeries, requestAttributes } from './series.ts';
 
@@ -27,7 +27,7 @@ const UNPARSED = {
   joined: 'joined_midway',
 } as const;
 
-/** One element of `http_requests`, as last read. */
+/** One element of `requests`, as last read. */
 interface Tracked {
   readonly raw: Buffer;
   readonly key: RequestKey;
@@ -45,7 +45,7 @@ interface Tracked {
 export interface HttpSourceOptions {
   readonly requests: BpfMap;
   readonly active: BpfMap;
-  readonly shared: BpfMap;
+  readonly states: BpfMap;
   readonly records: Records;
   readonly paths: Paths;
   readonly directory: Pick<EdgeDirectory, 'name' | 'key'>;
@@ -55,8 +55,6 @@ export interface HttpSourceOptions {
   readonly routes: () => number;
   /** Takes in the events that wait in the ring buffer. */
   readonly drain: () => void;
-  /** One pass of `http_walk`. */
-  readonly walk: () => void;
 }
 
 export class HttpSource {
@@ -113,6 +111,7 @@ export class HttpSource {
     const { count, keys, values } = requests.readAll();
     const stride = count === 0 ? 0 : values.length / count;
     for (let i = 0; i < count; i++) {
+      if (!records.isHttp(keys, i * records.key.size)) continue;
       this.#account(keys, i * records.key.size, values, i * stride);
       yield;
     }
@@ -245,19 +244,18 @@ export class HttpSource {
   }
 
   #collectActive(): void {
-    const { active, walk, records, directory, store, labels } = this.#options;
-    active.clear();
-    walk();
+    const { active, records, directory, store, labels } = this.#options;
     const { count, keys, values } = active.readAll();
     const now = new Map<string, { gauge: Gauge; value: number }>();
     for (let i = 0; i < count; i++) {
       const at = i * 8;
+      if (keys.readUInt8(at + records.active.protocol) !== HTTP1) continue;
       const named = directory.name(keys.readUInt32LE(at + records.active.edge));
       if (named === undefined) continue;
       const attributes = edgeAttributes(named, labels);
       const gauge = store.gauge(`http.${attributes.reporter}.active_requests`, {
         ...attributes,
-        'http.request.method': records.method(keys.readUInt32LE(at + records.active.method)),
+        'http.request.method': records.method(keys.readUInt8(at + records.active.method)),
         'url.scheme': 'http',
       } as never);
       const id = `${attributes.reporter} ${gauge.key}`;
@@ -270,11 +268,13 @@ export class HttpSource {
   }
 
   #collectCounters(): void {
-    const { shared, records } = this.#options;
-    const state = shared.lookup(Buffer.alloc(4));
-    if (state === undefined) return;
+    const { states, records } = this.#options;
+    const found = [0, HTTP1].map((protocol) => states.lookup(Buffer.from([protocol, 0, 0, 0])));
     for (const [i, name] of records.counters.entries()) {
-      const now = Number(state.readBigInt64LE(records.shared.counters + 8 * i));
+      const now = found.reduce(
+        (sum, state) => sum + Number(state?.readBigInt64LE(records.shared.counters + 8 * i) ?? 0),
+        0,
+      );
       const grown = now - (this.#counted[i] ?? 0);
       this.#counted[i] = now;
       if (grown <= 0) continue;

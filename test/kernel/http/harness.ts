@@ -93,9 +93,7 @@ export class Probe {
     this.http = createHttpProbe({
       loader,
       config,
-      table: this.core.table,
-      directory: this.core.directory,
-      rodata: this.core.ownerRodata,
+      core: this.core,
       store: this.store,
       spans: options.spans,
       ...(options.shards === undefined ? {} : { shards: options.shards }),
