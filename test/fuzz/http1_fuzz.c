@@ -2,6 +2,7 @@
 // Beyond memory errors it checks that work is bounded, that nothing is settled twice or without having been asked, and
 // that the fast path leaves a connection in the very state in which the step by step one leaves it.
 #include "http1_user.h"
+#include "protocol/http1/http1_begins.h"
 
 // One of the two ways: its connection, and a hash of everything that it told its includer, in order.
 struct way {
@@ -94,9 +95,19 @@ static void act_unseen(struct way *way, void *with) {
   struct record *record = with;
   user_unobserved(&way->conn, &way->call, record->direction, record->length, record->now);
 }
+// Classification may only say no to what the parser would not take for HTTP either.
+static bool may_begin(const struct record *record) {
+  u8 look[HTTP1_BEGINS_LOOK] = {0};
+  u64 length = record->pieces[0].length < sizeof(look) ? record->pieces[0].length : sizeof(look);
+  memcpy(look, (const void *)(uintptr_t)record->pieces[0].base, length);
+  return http1_begins(look, length, record->direction);
+}
 static void act_call(struct way *way, void *with) {
   struct record *record = with;
+  bool refused = record->now == 1 && record->count == 1 && record->pieces[0].length && !may_begin(record);
   user_call(&way->conn, &way->call, record->direction, record->pieces, record->count, record->now);
+  if (refused && (way->conn.base.flags & CONN_PROVEN))
+    abort();
   for (int d = 0; d < 2; d++)
     if (way->conn.directions[d].carried > HTTP1_LINE_SEEN ||
         way->conn.directions[d].parser.state > HTTP1_TRAILER_REST)

@@ -8,6 +8,22 @@
 #include "stream/base.h"
 
 #define HTTP1_BEGINS_METHOD 24 /* bytes of a method at most */
+#define HTTP1_BEGINS_LOOK 64   /* bytes that can be read, of which `length` are there */
+
+/* Where a request line ends in view, is its version in front of that? */
+static __always_inline bool http1_begins_line(const u8 *bytes, u32 length)
+{
+	for (u32 i = 9; i < HTTP1_BEGINS_LOOK; i++) {
+		const u8 *version = bytes[i - 1] == '\r' ? &bytes[i - 9] : &bytes[i - 8];
+
+		if (i >= length)
+			return true;
+		if (bytes[i] == '\n')
+			return version[0] == 'H' && version[1] == 'T' && version[2] == 'T' && version[3] == 'P' &&
+			       version[4] == '/' && version[5] == '1' && version[6] == '.';
+	}
+	return true;
+}
 
 static __always_inline bool http1_begins(const u8 *bytes, u32 length, bool is_answer)
 {
@@ -22,12 +38,12 @@ static __always_inline bool http1_begins(const u8 *bytes, u32 length, bool is_an
 		return true;
 	}
 	for (u32 i = 0; i <= HTTP1_BEGINS_METHOD; i++) {
-		u8 byte = bytes[i], target = bytes[i + 1];
+		u8 byte = bytes[i];
 
 		if (i >= length)
 			return true;
 		if (byte == ' ')
-			return i > 1 && (i + 1 == length || (target > ' ' && target < 0x7f));
+			return i > 1 && http1_begins_line(bytes, length);
 		if (byte != '-' && (byte < 'A' || byte > 'Z'))
 			return false;
 	}
