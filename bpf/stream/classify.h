@@ -17,27 +17,32 @@ static __always_inline u32 stream_candidates(const u8 *bytes, u32 length, bool i
 	return found;
 }
 
-/* The protocol of a connection that begins with this call, whose bytes can be read and stay unread. STREAM_UNKNOWN: none of
- * the candidates. */
-static __always_inline u8 stream_classify(struct stream_work *work, u32 candidates)
+/* The protocol of a connection that begins with this call, whose bytes can be read and stay unread: one of the candidates,
+ * or STREAM_UNKNOWN. A function of its own, since it runs once for each connection, in ten programs. */
+STREAM_FUNCTION int stream_classify(struct stream_work *work, u32 candidates)
 {
-	struct stream_call *call = &work->call;
-	struct stream_call saved = {
-		.iov = call->iov, .iov_left = call->iov_left, .base = call->base, .left = call->left};
-	u64 length;
-	u32 found = 0;
+	struct stream_call *call;
+	u64 iov, base, left, length;
+	u32 iov_left, found = 0;
 
+	if (!work)
+		return STREAM_UNKNOWN;
+	call = &work->call;
+	iov = call->iov;
+	iov_left = call->iov_left;
+	base = call->base;
+	left = call->left;
 	if (call->left || stream_next_piece(call)) {
 		length = stream_readable(call, STREAM_LOOK);
 		STREAM_KEEP(length);
 		if (length <= STREAM_LOOK && !stream_read_user(work->look, length, call->base))
 			found = stream_candidates(work->look, length, call->direction & 1) & candidates;
 	}
-	call->iov = saved.iov;
-	call->iov_left = saved.iov_left;
-	call->base = saved.base;
-	call->left = saved.left;
-	for (u8 protocol = STREAM_UNKNOWN + 1; protocol < STREAM_PROTOCOLS; protocol++)
+	call->iov = iov;
+	call->iov_left = iov_left;
+	call->base = base;
+	call->left = left;
+	for (int protocol = STREAM_UNKNOWN + 1; protocol < STREAM_PROTOCOLS; protocol++)
 		if (found & 1 << protocol)
 			return protocol;
 	return STREAM_UNKNOWN;

@@ -2,9 +2,6 @@
 /*
  * A call has ended: what it moved is described (struct stream_call), the connection classified if it is new, and the
  * program of its protocol takes over by a tail call, which does not come back. The next step is protocol.h.
- *
- * All of it is inlined into the programs that the hooks call: arm64 before Linux 6.0 knows no tail call in a program that
- * has functions.
  */
 #pragma once
 

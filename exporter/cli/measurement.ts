@@ -202,6 +202,7 @@ class Running implements Measurement {
       this.#httpFailed(error.message, error.skipped);
       return;
     }
+    this.collector.add(this.#http.requests.source);
     this.collector.add(this.#http.source);
     this.collector.add(countEvents(this.#http.source, store));
     this.#kernel.watch(this.#http.loaded);

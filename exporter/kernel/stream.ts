@@ -175,7 +175,7 @@ export interface KernelStream {
    * Loads a protocol's object; connections of it are followed from here on.
    * @throws ProbeError when the kernel refuses it. The others go on.
    */
-  addProtocol(options: ProtocolOptions): LoadedProbe;
+  addProtocol(options: ProtocolOptions): { readonly number: number; readonly loaded: LoadedProbe };
   /** Are spans wanted? */
   setSampling(sampling: boolean): void;
   /** Detaches everything. Idempotent. */
@@ -245,7 +245,7 @@ export function loadStream(options: StreamOptions): KernelStream {
   });
   const control = new Control(loaded.map('request_control'), loaded.btf);
   const protocols: LoadedProbe[] = [];
-  const addProtocol = ({ name, rodata = {} }: ProtocolOptions): LoadedProbe => {
+  const addProtocol = ({ name, rodata = {} }: ProtocolOptions) => {
     const number = loaded.btf.enumerator('stream_protocol', `STREAM_${name.toUpperCase()}`);
     if (number === undefined) throw new Error(`the stream object knows no protocol ${name}`);
     const callees = [...payloadCallees(programsOf(loaded)), ...coreCallees(programsOf(core.loaded))];
@@ -263,7 +263,7 @@ export function loadStream(options: StreamOptions): KernelStream {
     });
     protocols.push(protocol);
     control.addProtocol(number);
-    return protocol;
+    return { number, loaded: protocol };
   };
   const close = () => {
     for (const protocol of protocols) protocol.close();

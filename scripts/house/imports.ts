@@ -81,11 +81,14 @@ function folderOf(path: string): string {
   return parts.length > 2 ? (parts[1] as string) : 'root';
 }
 
-/** What two probes need lies in exporter/probes itself, and does not import a probe. */
+/** A folder among the probes that is none: what the probes of request protocols share. */
+const SHARED_BY_PROBES = 'requests';
+
+/** What two probes need lies in exporter/probes itself or in that folder, and does not import a probe. */
 function betweenProbes(path: string, target: string): string | undefined {
   const probeOf = (file: string): string | undefined => {
     const parts = file.split('/');
-    return parts.length > 3 ? parts[2] : undefined;
+    return parts.length > 3 && parts[2] !== SHARED_BY_PROBES ? parts[2] : undefined;
   };
   const own = probeOf(path);
   const other = probeOf(target);

@@ -1,20 +1,17 @@
-// The HTTP probe: starts the stream layer and HTTP/1 on it (exporter/kernel/stream.ts), and gives the collector its source.
-// It needs the core (exporter/probes/core.ts), loaded by the same loader.
+// The HTTP probe: starts the stream layer (exporter/probes/requests/stream.ts) and HTTP/1 on it, and gives the collector
+// its source. It needs the core (exporter/probes/core.ts), loaded by the same loader.
 import type { Config } from '../../config/schema.ts';
 import type { BpfLoader, Choice, LoadedProbe } from '../../kernel/loader.ts';
-import { RingBuffer } from '../../kernel/native.ts';
 import type { VariableValue } from '../../kernel/object.ts';
-import { type KernelStream, loadStream } from '../../kernel/stream.ts';
 import { createLost } from '../../telemetry/lost.ts';
 import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { SpanSink } from '../../telemetry/spans/types.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import type { RunningCore } from '../core.ts';
-import { createEventReader } from './events.ts';
-import { Paths } from './paths.ts';
-import { Records } from './records.ts';
-import { needsExactPaths, RouteBook } from './routes.ts';
-import { createSampleReader } from './samples.ts';
+import { type RequestStream, startStream } from '../requests/stream.ts';
+import { needsExactPaths, REST, RouteBook } from './routes.ts';
+import { spanRecord } from './samples.ts';
+import { HttpNames } from './series.ts';
 import { HttpSource } from './source.ts';
 
 type HttpConfig = Config['probes']['http'];
@@ -41,6 +38,8 @@ export interface HttpProbe {
   readonly http1: LoadedProbe;
   /** Of both objects. */
   readonly choices: readonly Choice[];
+  /** Its source is read before this probe's. */
+  readonly requests: RequestStream;
   readonly source: HttpSource;
   /** Takes in what waits in the ring buffer, without waiting for the event loop. */
   drain(): void;
@@ -82,101 +81,62 @@ function http1Rodata({ sampling, routes, idle_seconds }: HttpConfig): Record<str
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
  */
 export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
-  const { loader, config, core } = options;
+  const { loader, config, core, spans } = options;
   const { routes, provider } = config.probes.http;
-  const stream = loadStream({
+  const requests = startStream({
     loader,
     core,
     provider,
     requestRodata: requestRodata(options),
     maxEntries: { request_names: routes.max_paths },
+    spans,
   });
   try {
-    const http1 = stream.addProtocol({ name: 'http1', rodata: http1Rodata(config.probes.http) });
-    return runProbe(options, stream, http1);
+    return addHttp1(options, requests);
   } catch (error) {
-    stream.close();
+    requests.close();
     throw error;
   }
 }
 
-function runProbe(options: HttpProbeOptions, stream: KernelStream, http1: LoadedProbe): HttpProbe {
-  const { config, store, core } = options;
-  const { table, directory } = core;
+function addHttp1({ config, store }: HttpProbeOptions, stream: RequestStream): HttpProbe {
   const { routes } = config.probes.http;
-  const records = new Records(http1.btf);
   const book = new RouteBook({ patterns: routes.patterns, maxRoutes: routes.max_routes });
-  const paths = new Paths({
-    routes: http1.map('request_names'),
-    records,
-    book,
-    directory,
-    learn: () => directory.learn(table.read()),
-  });
-  const span =
-    options.spans === undefined ? () => {} : sampleReader(options, http1, records, paths, () => source);
-  const read = createEventReader(http1.btf, { paths: (events) => paths.take(events), span });
-  const ring = new RingBuffer(http1.map('request_events'), read).unref();
-  const drain = () => {
-    for (let batch = ring.take(); batch !== undefined; batch = ring.take()) read(batch.buffer);
-  };
-  const active = http1.map('request_active');
-  const ignore = core.source.listen({ beforeWalk: () => active.clear() });
-  const sampling = watchSampling(stream, options.spans);
-  const source: HttpSource = new HttpSource({
-    requests: http1.map('requests'),
-    active,
-    states: http1.map('request_states'),
-    records,
-    paths,
-    directory,
-    store,
-    labels: { detail: config.probes.http.detail ?? config.detail, zones: config.identity.zones },
-    routes: () => book.size,
-    drain,
-  });
-  const close = () => {
-    clearInterval(sampling);
-    ignore();
-    ring.close();
-    stream.close();
-  };
-  const choices = [...stream.loaded.choices, ...http1.choices];
-  return { loaded: stream.loaded, http1, choices, source, drain, close };
-}
-
-function sampleReader(
-  { core, spans, store }: HttpProbeOptions,
-  loaded: LoadedProbe,
-  records: Records,
-  paths: Paths,
-  source: () => HttpSource,
-): (batch: Buffer, at: number) => void {
-  if (spans === undefined) throw new Error('no span sink');
-  const { directory, table } = core;
   const lost = createLost(store);
-  return createSampleReader({
-    btf: loaded.btf,
-    records,
-    paths,
-    directory,
-    sink: spans,
-    learn: () => directory.learn(table.read()),
-    exemplar: (key, route, record, identity) => {
-      const histogram = source().histogram(key, route);
+  const requests = stream.add({
+    name: 'http1',
+    rodata: http1Rodata(config.probes.http),
+    book: {
+      overflow: REST,
+      get size() {
+        return book.size;
+      },
+      learn: (server, path, cut) => book.route(server, path, cut),
+      number: (route, first) => book.number(route, first),
+      name: (number, first) => book.name(number, first),
+    },
+    record: (sample) => spanRecord(sample, names),
+    exemplar: ({ key, name }, record, identity) => {
+      const histogram = source.histogram(key, name);
       if (histogram !== undefined) addExemplar(histogram, record, identity);
     },
     unnamed: () => lost('http_span_unnamed'),
   });
-}
-
-/** How often it is looked whether spans are wanted. */
-const SAMPLING_CHECK_MILLIS = 250;
-
-/** Tells the kernel whether samples are wanted, now and from time to time. */
-function watchSampling(stream: KernelStream, sink: SpanSink | undefined): NodeJS.Timeout | undefined {
-  if (sink === undefined) return undefined;
-  const check = () => stream.setSampling(sink.active);
-  check();
-  return setInterval(check, SAMPLING_CHECK_MILLIS).unref();
+  const names = new HttpNames(requests.loaded.btf);
+  const source: HttpSource = new HttpSource({
+    requests,
+    names,
+    store,
+    labels: { detail: config.probes.http.detail ?? config.detail, zones: config.identity.zones },
+    routes: () => book.size,
+  });
+  return {
+    loaded: stream.loaded,
+    http1: requests.loaded,
+    choices: [...stream.loaded.choices, ...requests.loaded.choices],
+    requests: stream,
+    source,
+    drain: () => stream.drain(),
+    close: () => stream.close(),
+  };
 }

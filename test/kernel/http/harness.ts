@@ -107,6 +107,7 @@ export class Probe {
       this.store.begin(this.#now);
       await this.core.source.collect(this.#now);
       await this.tcp?.source.collect();
+      await this.http.requests.source.collect();
       await this.http.source.collect();
       this.store.settleNow();
     }
