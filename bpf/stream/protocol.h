@@ -331,6 +331,12 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 	{                                                                                                      \
 		return name##_changes(sk, before, after);                                                      \
 	}                                                                                                      \
+	/* The same, late, where no program saw that it closed. */                                             \
+	SEC("tp_btf/tcp_destroy_sock")                                                                         \
+	int BPF_PROG(name##_destroyed, struct sock *sk)                                                        \
+	{                                                                                                      \
+		return name##_changes(sk, TCP_CLOSE, TCP_CLOSE);                                               \
+	}                                                                                                      \
                                                                                                                \
 	static __noinline int name##_walk_conn(struct name##_conn *conn)                                       \
 	{                                                                                                      \

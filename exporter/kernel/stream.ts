@@ -140,8 +140,10 @@ function payloadCallees(inUse: ReadonlySet<string>): Callee[] {
 
 /** Those that the core's programs in use will call. */
 function coreCallees(inUse: ReadonlySet<string>): Callee[] {
+  const destroyed = { program: 'destroyed', array: 'stream_destroy_programs', index: plain };
   return [
     { program: 'state', array: 'stream_end_programs', index: plain },
+    ...(inUse.has('core_state_destroyed') ? [destroyed] : []),
     inUse.has('core_walk')
       ? { program: 'walk', array: 'stream_walk_programs', index: plain }
       : { program: 'walk_files', array: 'stream_walk_file_programs', index: plain },
