@@ -1,5 +1,6 @@
 // The HTTP probe: loads bpf/http.bpf.c with the hooks that this kernel allows, and gives the collector its source.
 // It needs the core (exporter/probes/core.ts), loaded by the same loader.
+import type { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import { CORE_MAPS } from '../../kernel/core.ts';
 import type { EdgeTable } from '../../kernel/edge_table.ts';
@@ -12,14 +13,18 @@ import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { SpanSink } from '../../telemetry/spans/types.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import type { EdgeDirectory } from '../edges.ts';
+import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
 import { createEventReader } from './events.ts';
 import { Paths } from './paths.ts';
 import { Records } from './records.ts';
 import { needsExactPaths, RouteBook } from './routes.ts';
 import { createSampleReader } from './samples.ts';
+import type { HTTP_SETTINGS } from './settings.ts';
 import { HttpSource } from './source.ts';
 
-type HttpConfig = Config['probes']['http'];
+export const probe: Probe<typeof HTTP_SETTINGS> = { start };
+
+type HttpConfig = z.output<typeof HTTP_SETTINGS>;
 
 type Provider = Exclude<HttpConfig['provider'], 'auto'>;
 
@@ -281,4 +286,18 @@ class Control {
   close(): void {
     clearInterval(this.#timer);
   }
+}
+
+function start(context: ProbeContext, settings: HttpConfig): RunningProbe {
+  const { loader, core, config, store, spans } = context;
+  const { source, loaded, close } = createHttpProbe({
+    loader,
+    config: { ...config, probes: { http: settings } },
+    table: core.table,
+    directory: core.directory,
+    rodata: core.ownerRodata,
+    store,
+    spans,
+  });
+  return { sources: [source], objects: [loaded], problems: () => [], lost: () => source.lost(), close };
 }

@@ -1,7 +1,6 @@
 // Turns what the kernel counted of HTTP requests into series at every collection. The collector calls it, after the
 // TCP source, which reads the edges; index.ts builds it.
 import type { BpfMap } from '../../kernel/native.ts';
-import { createLost, type Lost } from '../../telemetry/lost.ts';
 import { runPaced } from '../../telemetry/pacing.ts';
 import { createServiceGraph, type ServiceGraph } from '../../telemetry/service_graph.ts';
 import type { Counter, Gauge, Histogram, SeriesStore } from '../../telemetry/store.ts';
@@ -19,6 +18,9 @@ const QUIET = 3;
 const FULL_SHARE = 0.75;
 const IDLE_COLLECTIONS = 20;
 
+/** Prefix of the kernel's counters of losses. */
+const LOST = 'lost_';
+
 /** Reasons of `knp.http.unparsed_connections`, by the kernel's counter. */
 const UNPARSED = {
   upgraded: 'upgrade',
@@ -26,6 +28,9 @@ const UNPARSED = {
   broken: 'malformed',
   joined: 'joined_midway',
 } as const;
+
+/** Kinds of `knp.http.events`, by the kernel's counter. */
+const EVENTS = { path_events: 'path', span_events: 'span' } as const;
 
 /** One element of `http_requests`, as last read. */
 interface Tracked {
@@ -64,12 +69,12 @@ export class HttpSource {
   readonly owns = ['http'] as const;
   readonly #options: HttpSourceOptions;
   readonly #graph: ServiceGraph;
-  readonly #lost: Lost;
   readonly #tracked = new Map<string, Tracked>();
   readonly #series = new Map<string, { named: NamedEdge; series: RequestSeries }>();
   #active = new Map<string, Gauge>();
   readonly #counted: number[];
-  readonly #unparsed: Readonly<Record<string, Counter>>;
+  /** Series that a counter of the kernel feeds, by its name. */
+  readonly #fed: Readonly<Record<string, Counter>>;
   readonly #bounds: number;
   #round = 0;
   #running: Promise<void> | undefined;
@@ -78,22 +83,29 @@ export class HttpSource {
     const { store } = options;
     this.#options = options;
     this.#graph = createServiceGraph(store);
-    this.#lost = createLost(store);
     this.#counted = options.records.counters.map(() => 0);
     this.#bounds = store.bounds('http.server.request.duration').length;
-    this.#unparsed = Object.fromEntries(
-      Object.entries(UNPARSED).map(([counter, reason]) => [
+    this.#fed = Object.fromEntries([
+      ...Object.entries(UNPARSED).map(([counter, reason]) => [
         counter,
         store.counter('knp.http.unparsed_connections', { reason }),
       ]),
-    );
-    for (const name of options.records.counters)
-      if (name.startsWith('lost_')) this.#lost(`http_${name.slice(5)}`, 0);
+      ...Object.entries(EVENTS).map(([counter, kind]) => [
+        counter,
+        store.counter('knp.http.events', { kind }),
+      ]),
+    ]);
   }
 
   /** The kernel's counters as last read, by name: `connections`, `lost_malformed`, ... */
   get counters(): Readonly<Record<string, number>> {
     return Object.fromEntries(this.#options.records.counters.map((name, i) => [name, this.#counted[i] ?? 0]));
+  }
+
+  /** What the kernel side lost since its start, by stage, as last read. */
+  lost(): Readonly<Record<string, number>> {
+    const lost = Object.entries(this.counters).filter(([name]) => name.startsWith(LOST));
+    return Object.fromEntries(lost.map(([name, count]) => [`http_${name.slice(LOST.length)}`, count]));
   }
 
   /** Adds to the store what was counted since the last call. Who asks meanwhile waits for the same end. */
@@ -277,9 +289,7 @@ export class HttpSource {
       const now = Number(state.readBigInt64LE(records.shared.counters + 8 * i));
       const grown = now - (this.#counted[i] ?? 0);
       this.#counted[i] = now;
-      if (grown <= 0) continue;
-      if (name.startsWith('lost_')) this.#lost(`http_${name.slice(5)}`, grown);
-      else this.#unparsed[name]?.add(grown);
+      if (grown > 0) this.#fed[name]?.add(grown);
     }
   }
 }
