@@ -5,6 +5,7 @@ import type { Config } from '../config/schema.ts';
 import { detectCgroupMode } from '../identity/cgroup_mode.ts';
 import { silence } from '../kernel/conntrack.ts';
 import { type Feature, KernelFeatures } from '../kernel/features.ts';
+import { PROBES } from '../probes/definitions.ts';
 
 /** `missing`: the agent works without it. `failed`: it does not. */
 export type CheckState = 'ok' | 'missing' | 'failed';
@@ -18,7 +19,7 @@ export interface Check {
 
 /** Optional abilities of the kernel, with what the agent does by them. */
 const FEATURES: readonly { feature: Feature; use: string }[] = [
-  { feature: 'tp_btf', use: 'TCP and the portable payload hooks' },
+  { feature: 'tp_btf', use: 'connections and the portable payload hooks' },
   { feature: 'fentry', use: 'payload hooks, the cheapest' },
   { feature: 'kprobe', use: 'payload hooks where the others are missing' },
   { feature: 'tracepoint:sock_send_length', use: 'payload hooks without fentry and kprobes' },
@@ -80,7 +81,10 @@ function tracking(): Check {
     : { name: 'conntrack', state: 'missing', detail: `${reason} (${use})` };
 }
 
-const FILES = ['../../build/native/knp.node', '../../build/bpf/core.bpf.o'] as const;
+const FILES = [
+  '../../build/native/knp.node',
+  ...['core', ...PROBES.flatMap(({ objects }) => objects)].map((object) => `../../build/bpf/${object}.bpf.o`),
+];
 
 function files(): Check {
   const missing = FILES.map((file) => fileURLToPath(new URL(file, import.meta.url))).filter(

@@ -1,6 +1,7 @@
 // What `doctor` found, as text. Knows nothing of where it came from: see commands/doctor.ts.
+
+import type { AgentStatus, HookStatus, ProbeStatus } from '../agent/status.ts';
 import type { Check } from './checks.ts';
-import type { AgentStatus, HookStatus, ProbeStatus } from './status.ts';
 import { type Column, renderTable } from './table.ts';
 import { printable, scaled } from './text.ts';
 

@@ -1,9 +1,9 @@
 // Entry point of `kubenetprobe`: parses the command line and hands over to one command, whose module is loaded
 // only when it is asked for. Started by bin/kubenetprobe.
 import { Command, CommanderError } from 'commander';
-import { CliError, EXIT } from './exit.ts';
+import { version } from '../agent/version.ts';
+import { asCliError, CliError, EXIT } from './exit.ts';
 import { printable } from './text.ts';
-import { version } from './version.ts';
 
 /** A module of commands/: adds its arguments, options and action to a command. */
 interface CommandModule {
@@ -103,7 +103,7 @@ export async function main(argv: readonly string[] = process.argv.slice(2)): Pro
     }
     await program.parseAsync([...argv], { from: 'user' });
   } catch (error) {
-    report(error);
+    report(asCliError(error));
   }
 }
 

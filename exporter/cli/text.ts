@@ -1,13 +1,9 @@
 // Text of unknown origin (process names, label values, paths) made fit for a terminal: no control characters,
-// known width. Used by everything that prints for people.
+// known width. Used by everything that prints tables for people.
 
-/**
- * One line without anything that a terminal acts on: control, format and bidirectional characters, line and
- * paragraph separators, lone surrogates and private characters become `·`.
- */
-export function printable(text: string): string {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '·');
-}
+import { printable } from '../agent/printable.ts';
+
+export { printable };
 
 // East Asian wide and fullwidth blocks, and emoji: two columns. Coarse on purpose; the table places each column
 // by itself, so that a terminal that disagrees moves one cell and nothing else.

@@ -1,11 +1,12 @@
-// The one configuration schema. Validation, environment variables, flags, docs/configuration.md and the
-// chart's values schema all derive from it; every other module imports only the `Config` type.
+// The one configuration schema. Validation, environment variables, flags, docs/configuration.md and the chart's values
+// schema all derive from it; every other module imports only the `Config` type. The sections of the probes are theirs.
 import * as z from 'zod';
+import { PROBES, type SettingsSchemas } from '../probes/definitions.ts';
 import {
   about,
   absolutePath,
-  bounds,
   cidr,
+  DETAILS,
   endpoint,
   flag,
   headers,
@@ -14,82 +15,9 @@ import {
   label,
   number,
   oneOf,
-  routePattern,
   section,
   text,
 } from './values.ts';
-
-const DETAILS = ['namespace', 'workload', 'pod'] as const;
-
-/** `detail` of one probe; left out, it follows the top-level one. */
-const probeDetail = () =>
-  z
-    .enum(DETAILS)
-    .optional()
-    .meta(about({ description: "Overrides `detail` for this probe's metrics." }));
-
-const tcp = section('TCP: bytes, connections, failures, round-trip times, retransmits, listen queues.', {
-  enabled: flag(true, { description: 'Run this probe.' }),
-  detail: probeDetail(),
-});
-
-const routes = section('How paths become the values of `http_route`.', {
-  patterns: z
-    .array(
-      z.strictObject({
-        pattern: routePattern({ description: 'The route as it appears in `http_route`.' }),
-        service: label({ description: 'Only for this server workload; left out, for all.' }).optional(),
-      }),
-    )
-    .max(1024)
-    .default([])
-    .meta(
-      about({
-        description: 'Known routes; they win over the learnt ones, and the first that matches wins.',
-        allowed: 'a list of at most 1024 mappings {pattern, service?}',
-        examples: [[{ pattern: '/users/{id}/orders' }, { pattern: '/static/*', service: 'web' }]],
-      }),
-    ),
-  max_routes: integer(100, 1, 10_000, {
-    description: 'Learnt routes of one server workload; what comes later counts as `/*`.',
-  }),
-  max_paths: integer(32_768, 64, 1_048_576, {
-    description: 'Distinct paths whose route is remembered in the kernel; the least recently used give way.',
-  }),
-});
-
-const sampling = section('Which requests become spans. Decided in the kernel; metrics count every request.', {
-  ratio: number(0.01, 0, 1, {
-    description: 'Share of ordinary requests, 0 to 1. A sampled incoming `traceparent` is always honoured.',
-  }),
-  slow_millis: integer(1000, 0, 3_600_000, {
-    description: 'Requests that took at least this many milliseconds are sampled; 0 turns this off.',
-  }),
-  errors: flag(true, { description: 'Sample requests that failed (status 5xx, or no answer).' }),
-  spans_per_second: integer(100, 1, 100_000, {
-    description: 'Most spans per second on this node; what is over it is dropped and counted.',
-  }),
-});
-
-const http = section('HTTP/1: request rate, errors, duration and sizes, client and server side.', {
-  enabled: flag(true, { description: 'Run this probe.' }),
-  detail: probeDetail(),
-  provider: oneOf(['auto', 'fentry', 'tracepoint', 'kprobe'], 'auto', {
-    description: 'Which kernel hooks see the payload; `auto` takes the first that loads.',
-  }),
-  routes,
-  sampling,
-  duration_buckets_seconds: bounds(
-    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
-    {
-      description:
-        'Bucket bounds of the duration histograms in seconds; the default is the one that the semantic conventions advise.',
-    },
-  ),
-  idle_seconds: integer(60, 1, 86_400, {
-    description: 'A request without any byte for this many seconds counts as unanswered.',
-  }),
-});
 
 const otlpCommon = (signal: string) => ({
   enabled: flag(false, { description: `Send ${signal} over OTLP/gRPC.` }),
@@ -186,16 +114,21 @@ const limits = section(
   },
 );
 
+/** `probes.<name>`: the settings of every registered probe. */
+const probeSections = Object.fromEntries(
+  PROBES.map(({ name, settings }) => [name, settings]),
+) as unknown as SettingsSchemas;
+
 export const configSchema = z
   .strictObject({
     listen: hostPort('0.0.0.0:9464', {
       description: 'Address of `/metrics`, `/healthz` and `/readyz`. Port 0 takes any free one.',
       flag: 'listen',
     }),
-    detail: z
-      .enum(DETAILS)
-      .default('workload')
-      .meta(about({ description: 'How finely the metrics name both ends.', flag: 'detail' })),
+    detail: oneOf(DETAILS, 'workload', {
+      description: 'How finely the metrics name both ends.',
+      flag: 'detail',
+    }),
     log: section('Structured logs on standard error.', {
       level: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'info', {
         description: 'The least severe level that is written.',
@@ -207,7 +140,7 @@ export const configSchema = z
       }),
     }),
     limits,
-    probes: section('What is measured.', { tcp, http }),
+    probes: section('What is measured.', probeSections),
     bpf: section('How BPF programs are run.', {
       stats: flag(true, {
         description:

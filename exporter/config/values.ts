@@ -1,5 +1,5 @@
 // Building blocks of the schema: the forms a value may take (address, CIDR, URL, route pattern) and how
-// each setting documents itself. Called by schema.ts only.
+// each setting documents itself. Used by schema.ts and by the settings.ts of the probes; imports no other module.
 import { isIP } from 'node:net';
 import * as z from 'zod';
 
@@ -102,6 +102,18 @@ export const oneOf = <const T extends readonly [string, ...string[]]>(
   byDefault: T[number],
   meta: SettingMeta,
 ) => z.enum(values).default(byDefault).meta(about(meta));
+
+export const DETAILS = ['namespace', 'workload', 'pod'] as const;
+
+/** `enabled`, which every probe has. */
+export const enabled = (byDefault: boolean) => flag(byDefault, { description: 'Run this probe.' });
+
+/** `detail` of one probe; left out, it follows the top-level one. */
+export const probeDetail = () =>
+  z
+    .enum(DETAILS)
+    .optional()
+    .meta(about({ description: "Overrides `detail` for this probe's metrics." }));
 
 export const hostPort = (byDefault: string, meta: SettingMeta) =>
   z

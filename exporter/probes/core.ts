@@ -9,14 +9,18 @@ import type { BpfLoader, LoadedProbe } from '../kernel/loader.ts';
 import type { VariableValue } from '../kernel/object.ts';
 import { runPaced } from '../telemetry/pacing.ts';
 import { EdgeDirectory } from './edges.ts';
+import type { RunningProbe } from './probe.ts';
 import { EdgePruner } from './pruner.ts';
+
+/** What the core does only where a probe needs it. `tcp_totals`: TCP's counts by edge, and resets. */
+export type CoreFeature = 'tcp_totals';
 
 export interface RunningCoreOptions {
   readonly loader: BpfLoader;
   readonly config: Pick<Config, 'limits'> & { readonly identity: Pick<Config['identity'], 'include_self'> };
   readonly identity: Identity & { readonly cgroupMode: CgroupMode };
-  /** The TCP probe is on, so TCP's totals are kept. */
-  readonly tcpTotals: boolean;
+  /** What probes have asked for. */
+  readonly features: ReadonlySet<CoreFeature>;
   /** Process whose traffic is left out; default this one. */
   readonly self?: number;
 }
@@ -35,7 +39,8 @@ export interface CoreListener {
   edgeRemoved?(id: number, last: Buffer | undefined): void;
 }
 
-export interface RunningCore {
+/** It is read, shown and closed as a probe is. */
+export interface RunningCore extends RunningProbe {
   readonly loaded: LoadedProbe;
   readonly table: EdgeTable;
   readonly directory: EdgeDirectory;
@@ -162,6 +167,12 @@ export class CoreSource {
   }
 }
 
+/** What is asked of the kernel's tables that fill up, by stage of loss. */
+const FULL: readonly (readonly [stage: string, problem: string])[] = [
+  ['edge_table_full', 'the edge table is full: raise limits.edges, or the rest stays under `other`'],
+  ['owner_table_full', 'the owner table is full: raise limits.owners, or the rest stays under `other`'],
+];
+
 function ranges(identity: Identity): RangeEntry[] {
   return identity.ranges().flatMap(({ cidr, kind, id }) => {
     const parsed = parseCidr(cidr);
@@ -174,7 +185,7 @@ function ranges(identity: Identity): RangeEntry[] {
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
  */
 export function startCore(options: RunningCoreOptions): RunningCore {
-  const { loader, config, identity, tcpTotals, self = process.pid } = options;
+  const { loader, config, identity, features, self = process.pid } = options;
   const core = loadCore({
     loader,
     limits: config.limits,
@@ -182,7 +193,7 @@ export function startCore(options: RunningCoreOptions): RunningCore {
     includeSelf: config.identity.include_self,
     cgroups: identity.cgroupMode,
     ranges: ranges(identity),
-    tcpTotals,
+    tcpTotals: features.has('tcp_totals'),
   });
   const { loaded, table, ownerRodata } = core;
   const directory = new EdgeDirectory(table, identity);
@@ -202,6 +213,10 @@ export function startCore(options: RunningCoreOptions): RunningCore {
     ownerRodata,
     listener: (port) => directory.listener(port),
     coverage: () => source.coverage,
+    sources: [source],
+    objects: [loaded],
+    problems: () => FULL.filter(([stage]) => (table.lost()[stage] ?? 0) > 0).map(([, problem]) => problem),
+    lost: () => table.lost(),
     close,
   };
 }

@@ -37,7 +37,7 @@ export interface EdgeLabelOptions {
 }
 
 /** Edges that share `other` once the kernel's table is full. */
-const OTHER: Workload = Object.freeze({ name: 'other', namespace: 'other', kind: 'other' });
+export const OTHER: Workload = Object.freeze({ name: 'other', namespace: 'other', kind: 'other' });
 
 /** All edges of the last batch, named. */
 export class EdgeDirectory {

@@ -1,5 +1,5 @@
-// Every attribute (label) a metric may carry: name, meaning, and the allowed values where the set is closed.
-// The metric tables build on it; the store validates against it; docs/metrics.md prints it.
+// Attributes (labels) that metrics of several parts carry: name, meaning, and the allowed values where the set is closed.
+// What only one probe's metrics carry stands in that probe's metrics.ts; catalogue.ts has all of them.
 
 /** One attribute. Names follow the OpenTelemetry semantic conventions where these have one. */
 export interface AttributeDefinition {
@@ -16,14 +16,19 @@ export interface AttributeDefinition {
   readonly keepWhenFolded?: true;
 }
 
+/** Keeps the literal types of an attribute table. */
+export function defineAttributes<const T extends Readonly<Record<string, AttributeDefinition>>>(table: T): T {
+  return table;
+}
+
 const text = (description: string) => ({ description }) as const;
 const optional = (description: string) => ({ description, optional: true }) as const;
 const optIn = (description: string) => ({ description, optional: true, optIn: true }) as const;
 const oneOf = <const V extends readonly string[]>(description: string, values: V) =>
   ({ description, values }) as const;
 
-/** The attribute table: append only, never rename (a rename breaks every saved query). */
-export const ATTRIBUTES = {
+/** The common table: append only, never rename (a rename breaks every saved query). */
+export const COMMON_ATTRIBUTES = {
   reporter: oneOf(
     'Which side measured it. A connection between two observed ends gives one series per side.',
     ['client', 'server'],
@@ -49,17 +54,6 @@ export const ATTRIBUTES = {
     'receive_window',
     'send_buffer',
   ]),
-  'http.request.method': {
-    description: 'Request method; methods outside RFC 9110 and RFC 5789 are `_OTHER`.',
-    values: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH', '_OTHER'],
-  },
-  'http.response.status_code': {
-    description: 'Status code of the final response; left out when there was none.',
-    type: 'int',
-    optional: true,
-    keepWhenFolded: true,
-  },
-  'http.route': optional('Matched route, of low cardinality; left out when unknown.'),
   'url.scheme': { description: 'Scheme of the request.', values: ['http', 'https'], optional: true },
   'network.protocol.version': {
     description: 'Version of HTTP.',
@@ -94,8 +88,8 @@ export const ATTRIBUTES = {
   resource: text('Kubernetes resource that is watched.'),
 } as const satisfies Record<string, AttributeDefinition>;
 
-/** Name of an attribute, as in OTLP. */
-export type AttributeName = keyof typeof ATTRIBUTES;
+/** Name of an attribute of the common table, as in OTLP. */
+export type CommonAttributeName = keyof typeof COMMON_ATTRIBUTES;
 
 const edgeBase = [
   'reporter',
@@ -112,7 +106,7 @@ const edgeBase = [
 const edgeOptIn = ['client_zone', 'server_zone', 'client_pod', 'server_pod'] as const;
 
 /** Attributes of every metric about a pair of workloads. */
-export const EDGE = [...edgeBase, ...edgeOptIn] as const satisfies readonly AttributeName[];
+export const EDGE = [...edgeBase, ...edgeOptIn] as const satisfies readonly CommonAttributeName[];
 
 /** Attributes of a listening socket: there is no client yet, and only the server can report. */
 export const LISTENER = [
@@ -123,4 +117,4 @@ export const LISTENER = [
   'transport',
   'server_zone',
   'server_pod',
-] as const satisfies readonly AttributeName[];
+] as const satisfies readonly CommonAttributeName[];

@@ -1,19 +1,44 @@
-// The catalogue: every metric the agent can emit. The exporter's names, docs/metrics.md, the dashboards' queries and
-// the alerts all derive from it. Append to the metric tables; never rename (a rename breaks every saved query).
-import { ATTRIBUTES, type AttributeDefinition, type AttributeName } from './attributes.ts';
+// The catalogue: every metric the agent can emit, of all registered probes and of the agent itself. The exporter's names,
+// docs/metrics.md, the dashboards' queries and the alerts all derive from it. Append to the metric tables; never rename
+// (a rename breaks every saved query).
+import { PROBES, type ProbeAttributes, type RegisteredProbe } from '../probes/definitions.ts';
+import { type AttributeDefinition, COMMON_ATTRIBUTES } from './attributes.ts';
 import type { MetricDefinition, MetricKind } from './definition.ts';
-import { AGENT_METRICS } from './metrics_agent.ts';
-import { HTTP_METRICS } from './metrics_http.ts';
-import { TCP_METRICS } from './metrics_tcp.ts';
+import { AGENT_METRICS, AGENT_PARTS } from './metrics_agent.ts';
 
-export { ATTRIBUTES, type AttributeDefinition, type AttributeName } from './attributes.ts';
+export type { AttributeDefinition } from './attributes.ts';
 export type { MetricDefinition, MetricKind } from './definition.ts';
 export { labelName, prometheusName, prometheusUnit } from './prometheus_name.ts';
 
-/** All metrics, in the order of the exposition and of the reference. */
-export const CATALOGUE = [...TCP_METRICS, ...HTTP_METRICS, ...AGENT_METRICS] as const;
+type Entry = RegisteredProbe['metrics'][number] | (typeof AGENT_METRICS)[number];
 
-type Entry = (typeof CATALOGUE)[number];
+/** All metrics, in the order of the exposition and of the reference. */
+export const CATALOGUE = [
+  ...PROBES.flatMap(({ metrics }): readonly MetricDefinition[] => metrics),
+  ...AGENT_METRICS,
+] as readonly Entry[];
+
+/** What metrics belong to: a probe, or a part of the agent. `probe` of a metric names it. */
+export interface Part {
+  readonly name: string;
+  /** Heading in the reference. */
+  readonly title: string;
+  /** Whether series go when they are idle. */
+  readonly series: 'expire' | 'keep';
+}
+
+/** All parts, in the order of the reference. */
+export const PARTS: readonly Part[] = [...PROBES, ...AGENT_PARTS];
+
+/** Every attribute that a metric may carry. */
+export const ATTRIBUTES = Object.assign(
+  {},
+  COMMON_ATTRIBUTES,
+  ...PROBES.map(({ attributes }) => attributes ?? {}),
+) as typeof COMMON_ATTRIBUTES & ProbeAttributes;
+
+/** Name of an attribute, as in OTLP. */
+export type AttributeName = keyof typeof ATTRIBUTES;
 
 /** OpenTelemetry name of a metric. */
 export type MetricName = Entry['name'];
@@ -54,12 +79,24 @@ export function metricDefinition(name: string): MetricDefinition {
   return definition;
 }
 
-/** The attribute's definition. */
-export function attributeDefinition(name: AttributeName): AttributeDefinition {
-  return ATTRIBUTES[name];
+const partByName = new Map(PARTS.map((part) => [part.name, part]));
+
+/** The part that a metric belongs to. */
+export function partOf(metric: MetricDefinition): Part {
+  const part = partByName.get(metric.probe);
+  if (part === undefined) throw new Error(`${metric.name} belongs to "${metric.probe}", which is no part`);
+  return part;
+}
+
+/** The attribute's definition; throws when there is none of that name. */
+export function attributeDefinition(name: string): AttributeDefinition {
+  const table: Readonly<Record<string, AttributeDefinition>> = ATTRIBUTES;
+  const definition = table[name];
+  if (definition === undefined) throw new Error(`no attribute "${name}" in the catalogue`);
+  return definition;
 }
 
 /** Allowed values of an attribute on a metric; undefined where the set is open. */
-export function allowedValues(metric: MetricDefinition, name: AttributeName): readonly string[] | undefined {
+export function allowedValues(metric: MetricDefinition, name: string): readonly string[] | undefined {
   return metric.values?.[name] ?? attributeDefinition(name).values;
 }

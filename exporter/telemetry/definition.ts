@@ -1,24 +1,24 @@
-// The shape of one metric definition and the helpers the metric tables are written with.
-import type { AttributeName } from './attributes.ts';
+// The shape of one metric definition and the helpers the metric tables are written with. Imports nothing, so that every
+// table can be imported by the catalogue.
 
 /** How a metric behaves. `updowncounter` is a sum that may fall (open connections). */
 export type MetricKind = 'counter' | 'gauge' | 'updowncounter' | 'histogram';
 
-/** One metric. `name` and `unit` (UCUM) are OpenTelemetry's; the Prometheus name derives from them. */
-export interface MetricDefinition {
+/** One metric. `name` and `unit` (UCUM) are OpenTelemetry's; the Prometheus name derives from them. `A`: attribute names. */
+export interface MetricDefinition<A extends string = string> {
   readonly name: string;
   readonly kind: MetricKind;
   /** UCUM: `s`, `By`, `1`, `{connection}`; '' where there is none (info metrics, fixed names). */
   readonly unit: string;
   /** One sentence; becomes HELP. */
   readonly description: string;
-  readonly attributes: readonly AttributeName[];
+  readonly attributes: readonly A[];
   /** Upper bounds of the explicit buckets (inclusive), ascending; histograms only. */
   readonly buckets?: readonly number[];
   /** Allowed values of an attribute where this metric has a set of its own. */
-  readonly values?: Partial<Record<AttributeName, readonly string[]>>;
-  /** Which probe or part of the agent yields it. */
-  readonly probe: 'tcp' | 'http' | 'agent' | 'bpf' | 'spans' | 'otlp' | 'identity';
+  readonly values?: { readonly [name: string]: readonly string[] };
+  /** Name of the probe, or of the part of the agent (metrics_agent.ts), that yields it. */
+  readonly probe: string;
   readonly stability: 'stable' | 'development';
 }
 

@@ -1,10 +1,10 @@
 // All series of one metric: registration, the limit with its exact fold into `other`, and expiry. Used by store.ts.
 import {
-  type AttributeName,
   allowedValues,
   attributeDefinition,
   labelName,
   type MetricDefinition,
+  partOf,
   prometheusName,
 } from './catalogue.ts';
 import { cleanLabelValue, escapeLabelValue, OTHER } from './label_text.ts';
@@ -19,7 +19,7 @@ export interface FamilyLimits {
 }
 
 interface Label {
-  readonly attribute: AttributeName;
+  readonly attribute: string;
   readonly prefix: string;
   readonly allowed: readonly string[] | undefined;
   /** Open, but kept when a series folds. */
@@ -83,8 +83,7 @@ export class Family {
     this.nowMillis = nowMillis;
     this.sinceMillis = nowMillis;
     this.additive = definition.kind === 'counter' || definition.kind === 'histogram';
-    // What the agent says about itself is few and must not vanish because nothing goes wrong for five minutes.
-    this.expires = definition.probe === 'tcp' || definition.probe === 'http';
+    this.expires = partOf(definition).series === 'expire';
     this.labels = definition.attributes.map((attribute) => {
       const allowed = allowedValues(definition, attribute);
       const { keepWhenFolded: keep = false, optIn: drop = false } = attributeDefinition(attribute);
@@ -196,7 +195,7 @@ export class Family {
 
   private refuseUnknown(attributes: Readonly<Record<string, unknown>>): void {
     for (const [name, value] of Object.entries(attributes)) {
-      if (value !== undefined && !this.definition.attributes.includes(name as AttributeName)) {
+      if (value !== undefined && !this.definition.attributes.includes(name)) {
         throw new Error(`${this.name} has no attribute "${name.slice(0, 80)}"`);
       }
     }

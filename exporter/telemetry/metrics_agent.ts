@@ -10,6 +10,18 @@ const identity = { probe: 'identity', stability: 'development' } as const;
 /** Bounds for what the agent does itself, in seconds. */
 const OWN_WORK_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
 
+/**
+ * The parts of the agent beside its probes that have metrics. What the agent says about itself is little, and must not
+ * vanish because nothing goes wrong for five minutes.
+ */
+export const AGENT_PARTS = [
+  { name: 'agent', title: 'The agent itself', series: 'keep' },
+  { name: 'bpf', title: 'BPF programs and maps', series: 'keep' },
+  { name: 'spans', title: 'Spans', series: 'keep' },
+  { name: 'otlp', title: 'OTLP export', series: 'keep' },
+  { name: 'identity', title: 'Identity', series: 'keep' },
+] as const;
+
 export const AGENT_METRICS = defineMetrics([
   {
     ...agent,

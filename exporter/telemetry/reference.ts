@@ -1,24 +1,13 @@
 // Renders docs/metrics.md from the catalogue. Called by `kubenetprobe metrics` and by the check that the file is fresh.
-import type { AttributeName } from './attributes.ts';
 import {
-  ATTRIBUTES,
   allowedValues,
   attributeDefinition,
   CATALOGUE,
   labelName,
   type MetricDefinition,
+  PARTS,
   prometheusName,
 } from './catalogue.ts';
-
-const SECTIONS: readonly { readonly title: string; readonly probes: readonly string[] }[] = [
-  { title: 'TCP', probes: ['tcp'] },
-  { title: 'HTTP and service graph', probes: ['http'] },
-  { title: 'The agent itself', probes: ['agent'] },
-  { title: 'BPF programs and maps', probes: ['bpf'] },
-  { title: 'Spans', probes: ['spans'] },
-  { title: 'OTLP export', probes: ['otlp'] },
-  { title: 'Identity', probes: ['identity'] },
-];
 
 /** The metrics reference as Markdown, ending with a newline. */
 export function renderMetricsReference(): string {
@@ -31,8 +20,8 @@ export function renderMetricsReference(): string {
       'series whose names are `other`, with the labels of few values kept, so that sums stay exact. A series goes ' +
       'after five minutes without activity (`limits.series_idle_seconds`).',
   ];
-  for (const { title, probes } of SECTIONS) {
-    const metrics = CATALOGUE.filter((metric) => probes.includes(metric.probe));
+  for (const { name, title } of PARTS) {
+    const metrics = CATALOGUE.filter((metric) => metric.probe === name);
     if (metrics.length > 0) parts.push(`## ${title}`, ...metrics.map(renderMetric));
   }
   parts.push('## Labels', renderAttributes());
@@ -48,22 +37,22 @@ function renderMetric(metric: MetricDefinition): string {
   return `### \`${prometheusName(metric)}\`\n\n${metric.description}\n\n${facts.join('\n')}`;
 }
 
-function renderLabel(metric: MetricDefinition, name: AttributeName): string {
+function renderLabel(metric: MetricDefinition, name: string): string {
   const own = metric.values?.[name];
   const values = own === undefined ? '' : ` (${own.join(', ')})`;
   return `\`${labelName(name)}\`${values}`;
 }
 
 function renderAttributes(): string {
-  const used = new Set(CATALOGUE.flatMap((metric): readonly AttributeName[] => metric.attributes));
+  const used = new Set(CATALOGUE.flatMap((metric): readonly string[] => metric.attributes));
   const rows = [...used].map((name) => {
     const values = attributeDefinition(name).values?.join(', ') ?? valuesByMetric(name);
-    return `| \`${labelName(name)}\` | ${ATTRIBUTES[name].description} | ${values} |`;
+    return `| \`${labelName(name)}\` | ${attributeDefinition(name).description} | ${values} |`;
   });
   return ['| label | meaning | values |', '|---|---|---|', ...rows].join('\n');
 }
 
-function valuesByMetric(name: AttributeName): string {
+function valuesByMetric(name: string): string {
   const metrics: readonly MetricDefinition[] = CATALOGUE;
   const own = metrics.filter((metric) => metric.attributes.includes(name) && allowedValues(metric, name));
   return own.length > 0 ? 'by metric, see above' : '';

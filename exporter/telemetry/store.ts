@@ -16,7 +16,7 @@ export type { Counter, Exemplar, Gauge, Histogram, Point } from './series.ts';
 /** Settings of a store; every one has the configuration's default. */
 export interface StoreOptions extends Partial<FamilyLimits> {
   /** Bucket bounds that replace the catalogue's. */
-  readonly buckets?: { readonly [N in MetricNameOf<'histogram'>]?: readonly number[] };
+  readonly buckets?: Readonly<Partial<Record<string, readonly number[]>>>;
   /** Milliseconds since the Unix epoch from which on this store counts. */
   readonly startMillis?: number;
 }
@@ -27,10 +27,14 @@ export class SeriesStore {
   private readonly byName: ReadonlyMap<string, Family>;
 
   constructor(options: StoreOptions = {}) {
-    const { seriesPerMetric = 10_000, idleMillis = 300_000, startMillis = Date.now() } = options;
+    const {
+      seriesPerMetric = 10_000,
+      idleMillis = 300_000,
+      startMillis = Date.now(),
+      buckets = {},
+    } = options;
     this.limits = { seriesPerMetric, idleMillis };
     const metrics: readonly MetricDefinition[] = CATALOGUE;
-    const buckets: Partial<Record<string, readonly number[]>> = options.buckets ?? {};
     this.byName = new Map(
       metrics.map((metric) => {
         const bounds = buckets[metric.name] ?? metric.buckets ?? [];

@@ -1,17 +1,33 @@
-// The direction of imports, as docs/design.md draws it: cli → server → telemetry ← probes → identity, kernel → native.
+// The direction of imports, as docs/design.md draws it: cli → agent → server → telemetry ← probes → identity, kernel →
+// native. What a probe is as data (its settings, its metrics) lies below all of that.
 // Checked by test/unit/house/imports.test.ts.
 import { posix } from 'node:path';
 
-/** Folder of the agent (or a file of exporter/ itself: the root that wires everything) → what it may import. */
+/** Folder of exporter/ → what it may import. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  root: ['server', 'probes', 'telemetry', 'identity', 'kernel', 'config'],
-  cli: ['root', 'server', 'probes', 'telemetry', 'identity', 'kernel', 'config'],
+  cli: ['agent', 'probes', 'telemetry', 'identity', 'kernel', 'config'],
+  agent: ['server', 'probes', 'telemetry', 'identity', 'kernel', 'config'],
   server: ['telemetry', 'config'],
   probes: ['telemetry', 'identity', 'kernel', 'config'],
   telemetry: ['config'],
   identity: ['config'],
   kernel: ['config'],
   config: [],
+};
+
+/** The registered probes as data; what derives from them imports this. */
+const DEFINITIONS = 'exporter/probes/definitions.ts';
+const REGISTRY = 'exporter/probes/registry.ts';
+const PROBE_TYPES = 'exporter/probes/probe.ts';
+const DERIVED = ['exporter/config/schema.ts', 'exporter/telemetry/catalogue.ts'];
+/**
+ * Files of a probe that are data → what they may import. `kubenetprobe config` and `metrics` read them, and the schema
+ * and the catalogue are made of them, so they reach neither.
+ */
+const DATA_FILES: Readonly<Record<string, readonly string[]>> = {
+  'settings.ts': ['exporter/config/values.ts'],
+  'metrics.ts': ['exporter/telemetry/attributes.ts', 'exporter/telemetry/definition.ts'],
+  'definition.ts': [PROBE_TYPES],
 };
 
 /** Folders that define what is shipped beside the agent; of the agent they see the metric catalogue only. */
@@ -32,6 +48,8 @@ export function forbiddenImports(sources: ReadonlyMap<string, string>): string[]
       const reason = forbidden(path, specifier);
       if (reason !== undefined) problems.push(`${path} imports ${specifier}: ${reason}`);
     }
+    const eager = eagerImport(path, source);
+    if (eager !== undefined) problems.push(`${path} ${eager}`);
   }
   return problems;
 }
@@ -70,7 +88,11 @@ function forbiddenInAgent(path: string, target: string): string | undefined {
   }
   const from = folderOf(path);
   const to = folderOf(target);
-  if (from === to) return from === 'probes' ? betweenProbes(path, target) : undefined;
+  if (from === 'probes' && to === 'probes') return betweenProbes(path, target);
+  if (isDataFile(path)) return forbiddenInData(path, target);
+  if (target === DEFINITIONS && DERIVED.includes(path)) return undefined;
+  if (to === 'probes' && probeOf(target) !== undefined) return 'a probe is known by its interface only';
+  if (from === to) return undefined;
   if (MAY_IMPORT[from] === undefined) return `exporter/${from} has no place in the order of imports`;
   if (!MAY_IMPORT[from].includes(to)) return `${from} may not import ${to}`;
   return undefined;
@@ -84,12 +106,38 @@ function folderOf(path: string): string {
 /** A folder among the probes that is none: what the probes of request protocols share. */
 const SHARED_BY_PROBES = 'requests';
 
-/** What two probes need lies in exporter/probes itself or in that folder, and does not import a probe. */
+/** Name of the probe whose folder a file of exporter/probes lies in; undefined for what probes share. */
+function probeOf(file: string): string | undefined {
+  const parts = file.split('/');
+  return parts.length > 3 && parts[2] !== SHARED_BY_PROBES ? parts[2] : undefined;
+}
+
+function isDataFile(path: string): boolean {
+  return /^exporter\/probes\/\w+\/\w+\.ts$/.test(path) && DATA_FILES[posix.basename(path)] !== undefined;
+}
+
+function forbiddenInData(path: string, target: string): string | undefined {
+  const file = posix.basename(path);
+  if (DATA_FILES[file]?.includes(target)) return undefined;
+  const beside = posix.dirname(path) === posix.dirname(target);
+  if (beside && (isDataFile(target) || (file === 'definition.ts' && posix.basename(target) === 'index.ts')))
+    return undefined;
+  return `${file} of a probe is data: it imports ${DATA_FILES[file]?.join(', ')} and its neighbours that are data`;
+}
+
+/** What must not be loaded with the data of a probe: types are free, and so is what is imported when it is needed. */
+function eagerImport(path: string, source: string): string | undefined {
+  if (path === PROBE_TYPES && /^import\s+(?!type\b)/m.test(source)) return 'imports more than types';
+  const definition = isDataFile(path) && posix.basename(path) === 'definition.ts';
+  if (definition && /\bfrom\s*['"]\.\/index\.ts['"]/.test(source))
+    return 'imports index.ts before it is needed';
+  return undefined;
+}
+
+/** What two probes need lies in exporter/probes itself, and does not import a probe. */
 function betweenProbes(path: string, target: string): string | undefined {
-  const probeOf = (file: string): string | undefined => {
-    const parts = file.split('/');
-    return parts.length > 3 && parts[2] !== SHARED_BY_PROBES ? parts[2] : undefined;
-  };
+  if (path === REGISTRY) return isDataFile(target) ? undefined : 'the registry imports definitions only';
+  if (isDataFile(path)) return forbiddenInData(path, target);
   const own = probeOf(path);
   const other = probeOf(target);
   if (other === undefined || own === other) return undefined;

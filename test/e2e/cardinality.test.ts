@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { groups } from '../../alerts/generate.ts';
 import {
-  type AttributeName,
   allowedValues,
   CATALOGUE,
   labelName,
@@ -39,7 +38,7 @@ const PANEL_BOUND: Readonly<Record<string, number>> = {
 const RULE_BOUND = PAIRS + 100;
 
 const namespaceOf = (workload: number): string => `team-${workload % 20}`;
-type Labels = Partial<Record<AttributeName, string>>;
+type Labels = Partial<Record<string, string>>;
 
 function edges(reporter: 'server' | 'client'): Labels[] {
   return Array.from({ length: PAIRS }, (_, i) => {

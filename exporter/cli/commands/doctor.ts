@@ -1,13 +1,13 @@
 // `kubenetprobe doctor`: what works on this host, what does not, and why. Asks the running agent about its probes;
 // where none runs, loads them for a moment.
 import type { Command } from 'commander';
+import type { AgentStatus } from '../../agent/status.ts';
 import type { Config } from '../../config/schema.ts';
 import { AgentUnreachable, agentUrl, fetchText, localUrl } from '../agent_client.ts';
 import { kernelChecks } from '../checks.ts';
 import { type Diagnosis, renderDiagnosis } from '../doctor_view.ts';
 import { EXIT } from '../exit.ts';
 import { addSettingsOptions } from '../settings_options.ts';
-import type { AgentStatus } from '../status.ts';
 
 interface DoctorOptions {
   json?: true;
@@ -73,9 +73,9 @@ async function runningAgent(
 
 async function loadedForAMoment(config: Config): Promise<AgentStatus> {
   const [{ startMeasurement }, { SILENT }, { agentStatus }] = await Promise.all([
-    import('../measurement.ts'),
+    import('../../agent/measurement.ts'),
     import('../../telemetry/log.ts'),
-    import('../agent_status.ts'),
+    import('../../agent/agent_status.ts'),
   ]);
   const measurement = await startMeasurement(config, SILENT);
   try {

@@ -1,5 +1,6 @@
 // `kubenetprobe metrics`: the reference of all metrics, as Markdown or JSON, rendered from the catalogue.
 import type { Command } from 'commander';
+import type { MetricDefinition } from '../../telemetry/catalogue.ts';
 
 export function define(command: Command): void {
   command
@@ -12,14 +13,14 @@ export function define(command: Command): void {
         return;
       }
       const { CATALOGUE, labelName, prometheusName } = await import('../../telemetry/catalogue.ts');
-      const metrics = CATALOGUE.map((metric) => ({
+      const metrics = CATALOGUE.map((metric: MetricDefinition) => ({
         name: metric.name,
         prometheus_name: prometheusName(metric),
         kind: metric.kind,
         unit: metric.unit,
         description: metric.description,
         labels: metric.attributes.map(labelName),
-        buckets: 'buckets' in metric ? metric.buckets : undefined,
+        buckets: metric.buckets,
         probe: metric.probe,
         stability: metric.stability,
       }));

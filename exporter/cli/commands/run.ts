@@ -14,7 +14,7 @@ export function define(command: Command): void {
   const settings = addSettingsOptions(command);
   command.addHelpText('after', EXAMPLES).action(async () => {
     const { config } = await settings.load();
-    const { runAgent } = await import('../agent.ts');
+    const { runAgent } = await import('../../agent/agent.ts');
     await runAgent(config);
   });
 }

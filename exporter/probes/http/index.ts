@@ -1,5 +1,6 @@
 // The HTTP probe: starts the stream layer (exporter/probes/requests/stream.ts) and HTTP/1 on it, and gives the collector
 // its source. It needs the core (exporter/probes/core.ts), loaded by the same loader.
+import type { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import type { BpfLoader, Choice, LoadedProbe } from '../../kernel/loader.ts';
 import type { VariableValue } from '../../kernel/object.ts';
@@ -8,13 +9,17 @@ import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { SpanSink } from '../../telemetry/spans/types.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import type { RunningCore } from '../core.ts';
+import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
 import { type RequestStream, startStream } from '../requests/stream.ts';
 import { needsExactPaths, REST, RouteBook } from './routes.ts';
 import { spanRecord } from './samples.ts';
 import { HttpNames } from './series.ts';
+import type { HTTP_SETTINGS } from './settings.ts';
 import { HttpSource } from './source.ts';
 
-type HttpConfig = Config['probes']['http'];
+export const probe: Probe<typeof HTTP_SETTINGS> = { start };
+
+type HttpConfig = z.output<typeof HTTP_SETTINGS>;
 
 export interface HttpProbeOptions {
   readonly loader: BpfLoader;
@@ -47,24 +52,6 @@ export interface HttpProbe {
   close(): void;
 }
 
-/** The bucket bounds as the kernel wants them: `const volatile u64 [24]`. */
-function boundsValue(seconds: readonly number[]): Uint8Array {
-  const bytes = Buffer.alloc(24 * 8);
-  for (const [i, bound] of seconds.entries()) bytes.writeBigUInt64LE(BigInt(Math.round(bound * 1e9)), 8 * i);
-  return bytes;
-}
-
-/** What every object is told of requests. */
-function requestRodata({ store, spans, shards = 1 }: HttpProbeOptions): Record<string, VariableValue> {
-  const bounds = store.bounds('http.server.request.duration');
-  return {
-    request_bounds_ns: boundsValue(bounds),
-    request_bounds: bounds.length,
-    request_shard_mask: 2 ** Math.floor(Math.log2(Math.max(1, shards))) - 1,
-    request_spans: spans !== undefined,
-  };
-}
-
 function http1Rodata({ sampling, routes, idle_seconds }: HttpConfig): Record<string, VariableValue> {
   return {
     stream_idle_ns: BigInt(idle_seconds) * 1_000_000_000n,
@@ -76,36 +63,49 @@ function http1Rodata({ sampling, routes, idle_seconds }: HttpConfig): Record<str
   };
 }
 
+/** The stream layer, as this probe's settings want it. */
+function streamFor({ loader, config, core, spans }: HttpProbeOptions): RequestStream {
+  const { routes, provider } = config.probes.http;
+  return startStream({ loader, core, provider, maxEntries: { request_names: routes.max_paths }, spans });
+}
+
 /**
- * Loads and attaches the probe; requests are counted from here on.
+ * Loads and attaches the stream layer and the probe; requests are counted from here on.
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
  */
 export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
-  const { loader, config, core, spans } = options;
-  const { routes, provider } = config.probes.http;
-  const requests = startStream({
-    loader,
-    core,
-    provider,
-    requestRodata: requestRodata(options),
-    maxEntries: { request_names: routes.max_paths },
-    spans,
-  });
+  const stream = streamFor(options);
   try {
-    return addHttp1(options, requests);
+    return addHttp1(options, stream);
   } catch (error) {
-    requests.close();
+    stream.close();
     throw error;
   }
 }
 
-function addHttp1({ config, store }: HttpProbeOptions, stream: RequestStream): HttpProbe {
+function start(context: ProbeContext, settings: HttpConfig): RunningProbe {
+  const { loader, core, config, store, spans } = context;
+  const options = { loader, core, config: { ...config, probes: { http: settings } }, store, spans };
+  const stream = context.shared('stream', () => streamFor(options));
+  const { source, http1 } = addHttp1(options, stream);
+  return {
+    sources: [source],
+    objects: [http1],
+    problems: () => [],
+    lost: () => source.lost(),
+    close: () => http1.close(),
+  };
+}
+
+function addHttp1({ config, store, shards }: HttpProbeOptions, stream: RequestStream): HttpProbe {
   const { routes } = config.probes.http;
   const book = new RouteBook({ patterns: routes.patterns, maxRoutes: routes.max_routes });
   const lost = createLost(store);
   const requests = stream.add({
     name: 'http1',
     rodata: http1Rodata(config.probes.http),
+    bounds: store.bounds('http.server.request.duration'),
+    shards,
     book: {
       overflow: REST,
       get size() {

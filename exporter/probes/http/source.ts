@@ -1,6 +1,5 @@
 // Turns what the kernel counted of HTTP requests into series at every collection. The collector calls it, after the
 // source of the edges and that of all requests (exporter/probes/requests/stream.ts); index.ts builds it.
-import { createLost, type Lost } from '../../telemetry/lost.ts';
 import { runPaced } from '../../telemetry/pacing.ts';
 import { createServiceGraph } from '../../telemetry/service_graph.ts';
 import type { Counter, Histogram, SeriesStore } from '../../telemetry/store.ts';
@@ -10,6 +9,9 @@ import type { ProtocolRequests } from '../requests/stream.ts';
 import type { RequestTable } from '../requests/table.ts';
 import { type HttpNames, HttpSeries, requestAttributes } from './series.ts';
 
+/** Prefix of the kernel's counters of losses. */
+const LOST = 'lost_';
+
 /** Reasons of `knp.http.unparsed_connections`, by the kernel's counter. */
 const UNPARSED = {
   upgraded: 'upgrade',
@@ -17,6 +19,9 @@ const UNPARSED = {
   broken: 'malformed',
   joined: 'joined_midway',
 } as const;
+
+/** Kinds of `knp.http.events`, by the kernel's counter. */
+const EVENTS = { path_events: 'path', span_events: 'span' } as const;
 
 export interface HttpSourceOptions {
   readonly requests: ProtocolRequests;
@@ -31,9 +36,9 @@ export class HttpSource {
   readonly name = 'http';
   readonly owns = ['http'] as const;
   readonly #options: HttpSourceOptions;
-  readonly #lost: Lost;
   readonly #table: RequestTable<HttpSeries>;
-  readonly #unparsed: Readonly<Record<string, Counter>>;
+  /** Series that a counter of the kernel feeds, by its name. */
+  readonly #fed: Readonly<Record<string, Counter>>;
   #counters: Readonly<Record<string, number>>;
   #running: Promise<void> | undefined;
 
@@ -41,9 +46,7 @@ export class HttpSource {
     const { store, requests, names, labels } = options;
     this.#options = options;
     const graph = createServiceGraph(store);
-    this.#lost = createLost(store);
     this.#table = requests.table({
-      bounds: store.bounds('http.server.request.duration').length,
       series: (edge, key, route) =>
         new HttpSeries(store, graph, requestAttributes(edge, key, route, { labels, names })),
       active: (edge, operation) => {
@@ -56,20 +59,34 @@ export class HttpSource {
         return [`${attributes.reporter} ${gauge.key}`, gauge];
       },
     });
-    this.#unparsed = Object.fromEntries(
-      Object.entries(UNPARSED).map(([counter, reason]) => [
+    this.#fed = Object.fromEntries([
+      ...Object.entries(UNPARSED).map(([counter, reason]) => [
         counter,
         store.counter('knp.http.unparsed_connections', { reason }),
       ]),
-    );
-    this.#counters = Object.fromEntries(requests.counterNames.map((name) => [name, 0]));
-    for (const name of requests.counterNames)
-      if (name.startsWith('lost_')) this.#lost(`http_${name.slice(5)}`, 0);
+      ...Object.entries(EVENTS).map(([counter, kind]) => [
+        counter,
+        store.counter('knp.http.events', { kind }),
+      ]),
+    ]);
+    this.#counters = requests.counters();
   }
 
-  /** The kernel's counters as last read, by name: `connections`, `lost_malformed`, ... */
+  /**
+   * The kernel's counters as last read, by name: `connections`, `lost_malformed`, ... With those of connections that are
+   * of no protocol.
+   */
   get counters(): Readonly<Record<string, number>> {
-    return this.#counters;
+    const { unclassified } = this.#options.requests;
+    return Object.fromEntries(
+      Object.entries(this.#counters).map(([name, count]) => [name, count + (unclassified[name] ?? 0)]),
+    );
+  }
+
+  /** What the kernel side lost since its start, by stage, as last read. */
+  lost(): Readonly<Record<string, number>> {
+    const lost = Object.entries(this.#counters).filter(([name]) => name.startsWith(LOST));
+    return Object.fromEntries(lost.map(([name, count]) => [`http_${name.slice(LOST.length)}`, count]));
   }
 
   /** Adds to the store what was counted since the last call. A call meanwhile waits for the same end. */
@@ -96,9 +113,7 @@ export class HttpSource {
   #count(counters: Readonly<Record<string, number>>): void {
     for (const [name, now] of Object.entries(counters)) {
       const grown = now - (this.#counters[name] ?? 0);
-      if (grown <= 0) continue;
-      if (name.startsWith('lost_')) this.#lost(`http_${name.slice(5)}`, grown);
-      else this.#unparsed[name]?.add(grown);
+      if (grown > 0) this.#fed[name]?.add(grown);
     }
     this.#counters = counters;
   }

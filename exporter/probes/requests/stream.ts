@@ -3,21 +3,27 @@
 import type { LoadedProbe } from '../../kernel/loader.ts';
 import { RingBuffer } from '../../kernel/native.ts';
 import { loadStream, type ProtocolOptions, type StreamOptions } from '../../kernel/stream.ts';
+import type { Source } from '../../telemetry/collector.ts';
 import type { SpanIdentity, SpanRecord, SpanSink } from '../../telemetry/spans/types.ts';
 import type { RunningCore } from '../core.ts';
+import type { RunningProbe } from '../probe.ts';
 import { createEventReader } from './events.ts';
 import { type NameBook, Names } from './names.ts';
 import { RequestRecords, readCount } from './records.ts';
 import { createSampleReader, type Sample } from './samples.ts';
 import { type RequestBatch, type RequestSeries, RequestTable, type RequestTableOptions } from './table.ts';
 
-export interface RequestStreamOptions extends Omit<StreamOptions, 'core'> {
+export interface RequestStreamOptions extends Omit<StreamOptions, 'core' | 'requestRodata'> {
   readonly core: RunningCore;
   /** Takes sampled requests; left out, nothing is sampled. */
   readonly spans: SpanSink | undefined;
 }
 
 export interface ProtocolRequestsOptions extends ProtocolOptions {
+  /** Bounds of its duration histograms, in seconds. */
+  readonly bounds: readonly number[];
+  /** Processors that share counters in the kernel; more spread the load over more memory. */
+  readonly shards?: number | undefined;
   /** Left out where its names are a fixed list. */
   readonly book?: NameBook;
   /** The span of a sample, in the words of the protocol. */
@@ -33,18 +39,20 @@ export interface ProtocolRequests {
   /** The protocol's object. */
   readonly loaded: LoadedProbe;
   readonly names: Names | undefined;
-  readonly counterNames: readonly string[];
-  table<S extends RequestSeries>(
-    options: Pick<RequestTableOptions<S>, 'bounds' | 'series' | 'active'>,
-  ): RequestTable<S>;
+  table<S extends RequestSeries>(options: Pick<RequestTableOptions<S>, 'series' | 'active'>): RequestTable<S>;
   /** As this collection has read them. */
   batch(): RequestBatch;
-  /** The kernel's counters now, by name; those of connections that are of no protocol included. */
+  /** The kernel's counters now, by name. */
   counters(): Readonly<Record<string, number>>;
+  /** The same of connections that are of no protocol, as last read. */
+  readonly unclassified: Readonly<Record<string, number>>;
 }
 
 /** `STREAM_UNKNOWN`: what is counted of connections that are of no protocol. */
 const UNKNOWN = 0;
+
+/** Prefix of the kernel's counters of losses. */
+const LOST = 'lost_';
 
 /** How often it is looked whether spans are wanted. */
 const SAMPLING_CHECK_MILLIS = 250;
@@ -60,14 +68,10 @@ type Read = Pick<RequestBatch, 'keys' | 'values' | 'stride' | 'count'> & {
 };
 
 /** The stream layer, running. */
-export interface RequestStream {
+export interface RequestStream extends RunningProbe {
   readonly loaded: LoadedProbe;
   /** Reads the maps; first in every collection, after that of the edges. */
-  readonly source: {
-    readonly name: string;
-    readonly owns: readonly never[];
-    collect(): Promise<void>;
-  };
+  readonly source: Source & { collect(): Promise<void> };
   /**
    * Loads a protocol; connections of it are followed from here on.
    * @throws ProbeError when the kernel refuses it. The others go on.
@@ -85,7 +89,7 @@ export interface RequestStream {
  */
 export function startStream(options: RequestStreamOptions): RequestStream {
   const { core, spans } = options;
-  const stream = loadStream(options);
+  const stream = loadStream({ ...options, requestRodata: { request_spans: spans !== undefined } });
   const { loaded } = stream;
   const records = new RequestRecords(loaded.btf);
   const requests = loaded.map('requests');
@@ -134,26 +138,27 @@ export function startStream(options: RequestStreamOptions): RequestStream {
     return found;
   };
   const counters = (protocol: number): Record<string, number> => {
-    const found = [UNKNOWN, protocol].map((number) => states.lookup(Buffer.from([number, 0, 0, 0])));
+    const state = states.lookup(Buffer.from([protocol, 0, 0, 0]));
     return Object.fromEntries(
       records.counters.map((name, i) => [
         name,
-        found.reduce(
-          (sum, state) => sum + Number(state?.readBigInt64LE(records.state.counters + 8 * i) ?? 0),
-          0,
-        ),
+        Number(state?.readBigInt64LE(records.state.counters + 8 * i) ?? 0),
       ]),
     );
   };
+  let unclassified = counters(UNKNOWN);
 
-  const add = ({
-    book,
-    record,
-    exemplar,
-    unnamed,
-    ...protocol
-  }: ProtocolRequestsOptions): ProtocolRequests => {
-    const { number, loaded: object } = stream.addProtocol(protocol);
+  const add = (options: ProtocolRequestsOptions): ProtocolRequests => {
+    const { book, record, exemplar, unnamed, bounds, shards = 1, ...protocol } = options;
+    const counting = {
+      request_bounds_ns: boundsValue(bounds),
+      request_bounds: bounds.length,
+      request_shard_mask: 2 ** Math.floor(Math.log2(Math.max(1, shards))) - 1,
+    };
+    const { number, loaded: object } = stream.addProtocol({
+      ...protocol,
+      rodata: { ...counting, ...protocol.rodata },
+    });
     const { directory } = core;
     const names =
       book &&
@@ -176,13 +181,16 @@ export function startStream(options: RequestStreamOptions): RequestStream {
     return {
       loaded: object,
       names,
-      counterNames: records.counters,
-      table: (own) => new RequestTable({ ...own, requests, records, names, directory }),
+      table: (own) =>
+        new RequestTable({ ...own, bounds: bounds.length, requests, records, names, directory }),
       batch: () => {
         if (read === undefined) throw new Error('the requests could not be read');
         return { ...read, elements: read.elements.get(number) ?? [], active: read.active.get(number) ?? [] };
       },
       counters: () => counters(number),
+      get unclassified() {
+        return unclassified;
+      },
     };
   };
 
@@ -191,6 +199,7 @@ export function startStream(options: RequestStreamOptions): RequestStream {
     drain();
     for (const { names } of readers.values()) names?.answer();
     read = readMaps();
+    unclassified = counters(UNKNOWN);
   };
   const close = () => {
     clearInterval(sampling);
@@ -198,7 +207,31 @@ export function startStream(options: RequestStreamOptions): RequestStream {
     ring.close();
     stream.close();
   };
-  return { loaded, source: { name: 'requests', owns: [], collect }, add, drain, close };
+  const lost = () => {
+    const counted = Object.entries(unclassified).filter(
+      ([name, count]) => name.startsWith(LOST) && count > 0,
+    );
+    return Object.fromEntries(counted.map(([name, count]) => [`stream_${name.slice(LOST.length)}`, count]));
+  };
+  const source = { name: 'requests', owns: [], collect };
+  return {
+    loaded,
+    source,
+    sources: [source],
+    objects: [loaded],
+    problems: () => [],
+    lost,
+    add,
+    drain,
+    close,
+  };
+}
+
+/** The bucket bounds as the kernel wants them: `const volatile u64 [24]`. */
+function boundsValue(seconds: readonly number[]): Uint8Array {
+  const bytes = Buffer.alloc(24 * 8);
+  for (const [i, bound] of seconds.entries()) bytes.writeBigUInt64LE(BigInt(Math.round(bound * 1e9)), 8 * i);
+  return bytes;
 }
 
 function push<T>(into: Map<number, T[]>, key: number, value: T): void {

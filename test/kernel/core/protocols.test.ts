@@ -34,7 +34,7 @@ test.each([true, false])('a protocol is told of ends and walks; TCP probe on: %s
       loader,
       config: defaultConfig(),
       identity: createHostIdentity({}),
-      tcpTotals,
+      features: new Set(tcpTotals ? ['tcp_totals'] : []),
     });
     const walks = core.loaded.links.has('core_walk')
       ? { array: 'stream_walk_programs', index: CLAIMED, program: 'knpt_walk' }

@@ -87,7 +87,7 @@ export class Probe {
       loader,
       config: { ...config, identity: { ...config.identity, include_self: true } },
       identity,
-      tcpTotals: tcp,
+      features: new Set(tcp ? ['tcp_totals'] : []),
     });
     this.tcp = tcp ? createTcpProbe({ core: this.core, config, store: this.store }) : undefined;
     this.http = createHttpProbe({

@@ -150,7 +150,7 @@ export class Probe {
         ...options.identity,
         listener: (port) => this.core.listener(port),
       }),
-      tcpTotals: true,
+      features: new Set(['tcp_totals']),
       ...(options.self === undefined ? {} : { self: options.self }),
     });
     this.tcp = createTcpProbe({ core: this.core, config, store: this.store });

@@ -3,9 +3,9 @@ import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createLog, prettyLine } from '../../../exporter/agent/log.ts';
 import { agentUrl, localUrl } from '../../../exporter/cli/agent_client.ts';
 import { type Diagnosis, renderDiagnosis } from '../../../exporter/cli/doctor_view.ts';
-import { createLog, prettyLine } from '../../../exporter/cli/log.ts';
 
 describe('logs', () => {
   test('a JSON line becomes one readable line, control characters harmless', () => {

@@ -201,7 +201,7 @@ describe('a wrong value is refused', () => {
       'probes: {tcp: [1]}',
       '1:15: probes.tcp: found a list; allowed: a mapping with the keys enabled, detail',
     ],
-    ['probes: no', '1:9: probes: found "no"; allowed: a mapping with the keys tcp, http'],
+    ['probes: no', '1:9: probes: found "no"; allowed: a mapping with the keys http, tcp'],
     ['limits: {edges: 63}', '1:17: limits.edges: found 63; allowed: a whole number from 64 to 1048576'],
     [
       'limits: {edges: 1e9}',

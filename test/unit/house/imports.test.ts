@@ -13,7 +13,7 @@ const FORBIDDEN: readonly (readonly [path: string, source: string, reason: strin
   [
     'exporter/telemetry/store.ts',
     `import { x } from '../probes/tcp/index.ts';`,
-    'telemetry may not import probes',
+    'a probe is known by its interface only',
   ],
   [
     'exporter/telemetry/a.ts',
@@ -49,8 +49,39 @@ const FORBIDDEN: readonly (readonly [path: string, source: string, reason: strin
     'what probes share may not import one of them',
   ],
   ['exporter/probes/tcp/a.ts', `import { x } from '../../cli/main.ts';`, 'probes may not import cli'],
-  ['exporter/probes/tcp/a.ts', `import { x } from '../../agent.ts';`, 'probes may not import root'],
-  ['exporter/agent.ts', `import { x } from './cli/main.ts';`, 'root may not import cli'],
+  ['exporter/probes/tcp/a.ts', `import { x } from '../../agent/agent.ts';`, 'probes may not import agent'],
+  ['exporter/agent/a.ts', `import { x } from '../cli/main.ts';`, 'agent may not import cli'],
+  ['exporter/a.ts', `import { x } from './cli/main.ts';`, 'exporter/root has no place'],
+  ['exporter/agent/a.ts', `import { x } from '../probes/tcp/index.ts';`, 'known by its interface only'],
+  ['exporter/cli/a.ts', `import { x } from '../probes/http/records.ts';`, 'known by its interface only'],
+  ['exporter/cli/a.ts', `import { x } from '../server/server.ts';`, 'cli may not import server'],
+  [
+    'exporter/telemetry/store.ts',
+    `import { x } from '../probes/definitions.ts';`,
+    'telemetry may not import probes',
+  ],
+  [
+    'exporter/probes/registry.ts',
+    `export { probe } from './tcp/index.ts';`,
+    'the registry imports definitions only',
+  ],
+  [
+    'exporter/probes/tcp/settings.ts',
+    `import type { Config } from '../../config/schema.ts';`,
+    'settings.ts of a probe is data',
+  ],
+  ['exporter/probes/tcp/metrics.ts', `import { x } from './source.ts';`, 'metrics.ts of a probe is data'],
+  [
+    'exporter/probes/tcp/definition.ts',
+    `import { TcpSource } from './source.ts';`,
+    'definition.ts of a probe is data',
+  ],
+  ['exporter/probes/tcp/definition.ts', `import { probe } from './index.ts';`, 'before it is needed'],
+  [
+    'exporter/probes/probe.ts',
+    `import { SeriesStore } from '../telemetry/store.ts';`,
+    'imports more than types',
+  ],
   ['exporter/misc/a.ts', `import { x } from '../config/schema.ts';`, 'exporter/misc has no place'],
   ['exporter/cli/a.ts', `import { x } from '../../test/testbed/cli.ts';`, 'nothing from outside exporter/'],
   [
@@ -82,8 +113,19 @@ describe('a forbidden import is found', () => {
 });
 
 const ALLOWED: readonly (readonly [path: string, source: string])[] = [
-  ['exporter/cli/run.ts', `import { x } from '../agent.ts';`],
-  ['exporter/agent.ts', `import { x } from './probes/tcp/index.ts';\nimport { y } from './server/index.ts';`],
+  ['exporter/cli/run.ts', `import { x } from '../agent/agent.ts';`],
+  [
+    'exporter/agent/a.ts',
+    `import { x } from '../probes/definitions.ts';\nimport { y } from '../server/index.ts';`,
+  ],
+  ['exporter/telemetry/catalogue.ts', `import { x } from '../probes/definitions.ts';`],
+  ['exporter/config/schema.ts', `import { x } from '../probes/definitions.ts';`],
+  ['exporter/probes/registry.ts', `export { tcp } from './tcp/definition.ts';`],
+  [
+    'exporter/probes/tcp/definition.ts',
+    `import type { P } from '../probe.ts';\nimport { x } from './metrics.ts';\nconst load = () => import('./index.ts');`,
+  ],
+  ['exporter/probes/tcp/metrics.ts', `import { x } from '../../telemetry/attributes.ts';`],
   [
     'exporter/probes/tcp/index.ts',
     `import { x } from '../edges.ts';\nimport { y } from '../../kernel/native.ts';`,

@@ -18,7 +18,7 @@ const core = startCore({
   // Other tests may fill a table of the usual size meanwhile.
   config: { ...config, limits: { ...config.limits, edges: 65_536 } },
   identity: Object.assign(identity, { ranges: () => ranges }),
-  tcpTotals: true,
+  features: new Set(['tcp_totals']),
   self,
 });
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createIdentitySource } from '../../../../exporter/agent/identity_source.ts';
 import { parseAddress } from '../../../../exporter/identity/address.ts';
 import { HostIdentity } from '../../../../exporter/identity/host.ts';
 import { connectTo } from '../../../../exporter/identity/kubernetes/connection.ts';
@@ -11,7 +12,6 @@ import {
   type KubernetesIdentityOptions,
 } from '../../../../exporter/identity/kubernetes/kubernetes_identity.ts';
 import type { IdentityChange, OwnerInfo, RemoteAddress } from '../../../../exporter/identity/types.ts';
-import { createIdentitySource } from '../../../../exporter/probes/identity_source.ts';
 import type { MetricName } from '../../../../exporter/telemetry/catalogue.ts';
 import { Collector } from '../../../../exporter/telemetry/collector.ts';
 import { SeriesStore } from '../../../../exporter/telemetry/store.ts';

@@ -1,6 +1,6 @@
-// TCP metrics: what the kernel's own sockets know about every pair of workloads. Part of the catalogue.
-import { EDGE, LISTENER } from './attributes.ts';
-import { defineMetrics, LATENCY_SECONDS } from './definition.ts';
+// TCP metrics: what the kernel's own sockets know about every pair of workloads. Data only: part of the catalogue.
+import { EDGE, LISTENER } from '../../telemetry/attributes.ts';
+import { defineMetrics, LATENCY_SECONDS } from '../../telemetry/definition.ts';
 
 const tcp = { probe: 'tcp', stability: 'development' } as const;
 

@@ -2,7 +2,7 @@
 // logged. Made once per process by the commands that run the agent.
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { Config } from '../config/schema.ts';
-import { printable } from './text.ts';
+import { printable } from './printable.ts';
 
 export type { Logger } from 'pino';
 

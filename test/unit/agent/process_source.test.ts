@@ -1,12 +1,12 @@
 // The agent about itself: compared with what the kernel says about this process.
 import { readFileSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
-import { createAgentSource } from '../../../exporter/telemetry/agent_source.ts';
+import { createProcessSource } from '../../../exporter/agent/process_source.ts';
 import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
 import { Collector } from '../../../exporter/telemetry/collector.ts';
 import { createLost } from '../../../exporter/telemetry/lost.ts';
 import { SeriesStore } from '../../../exporter/telemetry/store.ts';
-import { edge } from './helpers.ts';
+import { edge } from '../telemetry/helpers.ts';
 
 const cleanups: (() => void)[] = [];
 afterEach(() => {
@@ -15,7 +15,7 @@ afterEach(() => {
 
 function setup(seriesPerMetric = 10_000) {
   const store = new SeriesStore({ seriesPerMetric });
-  const source = createAgentSource(store);
+  const source = createProcessSource(store);
   cleanups.push(() => source.close());
   const collector = new Collector({ store, sources: [source] });
   const read = (name: MetricName) =>

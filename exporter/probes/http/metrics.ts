@@ -1,7 +1,25 @@
-// HTTP metrics by OpenTelemetry's semantic conventions, and the service graph metrics that Grafana reads. Part of
-// the catalogue. https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
-import { EDGE } from './attributes.ts';
-import { BODY_BYTES, defineMetrics, HTTP_DURATION_SECONDS } from './definition.ts';
+// HTTP metrics by OpenTelemetry's semantic conventions, and the service graph metrics that Grafana reads. Data
+// only: part of the catalogue. https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
+import { defineAttributes, EDGE } from '../../telemetry/attributes.ts';
+import { BODY_BYTES, defineMetrics, HTTP_DURATION_SECONDS } from '../../telemetry/definition.ts';
+
+/** Attributes that only these metrics carry. */
+export const HTTP_ATTRIBUTES = defineAttributes({
+  'http.request.method': {
+    description: 'Request method; methods outside RFC 9110 and RFC 5789 are `_OTHER`.',
+    values: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH', '_OTHER'],
+  },
+  'http.response.status_code': {
+    description: 'Status code of the final response; left out when there was none.',
+    type: 'int',
+    optional: true,
+    keepWhenFolded: true,
+  },
+  'http.route': {
+    description: 'Matched route, of low cardinality; left out when unknown.',
+    optional: true,
+  },
+});
 
 const REQUEST = [
   ...EDGE,
@@ -146,3 +164,12 @@ export const HTTP_METRICS = defineMetrics([
     values: { kind: ['path', 'span'] },
   },
 ]);
+
+/** Durations that the kernel counts in one set of buckets: `duration_buckets_seconds`. */
+export const KERNEL_TIMED = [
+  'http.server.request.duration',
+  'http.client.request.duration',
+  'knp.http.server.time_to_first_byte',
+  'traces_service_graph_request_server_seconds',
+  'traces_service_graph_request_client_seconds',
+] as const satisfies readonly (typeof HTTP_METRICS)[number]['name'][];

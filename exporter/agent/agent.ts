@@ -5,14 +5,14 @@ import type { Config } from '../config/schema.ts';
 import { parseHostPort } from '../config/values.ts';
 import { ListenError } from '../server/errors.ts';
 import { type Health, type RunningServer, startServer } from '../server/server.ts';
-import { createAgentSource } from '../telemetry/agent_source.ts';
 import { createLost } from '../telemetry/lost.ts';
 import type { OtlpMetrics } from '../telemetry/out/otlp_metrics.ts';
 import { AgentSpans } from './agent_spans.ts';
 import { agentStatus } from './agent_status.ts';
-import { CliError } from './exit.ts';
 import { createLog, type Logger } from './log.ts';
 import { type Measurement, prepareMeasurement } from './measurement.ts';
+import { createProcessSource } from './process_source.ts';
+import { StartError } from './start_error.ts';
 import { version } from './version.ts';
 
 /** Spans that wait get this long to be delivered when the agent ends. */
@@ -20,7 +20,7 @@ const SPANS_DEADLINE_MILLIS = 5000;
 /** Whatever hangs, the agent ends this long after the first signal. */
 const SHUTDOWN_DEADLINE_MILLIS = 15_000;
 
-/** Runs until SIGTERM or SIGINT. Throws a CliError where it cannot begin. */
+/** Runs until SIGTERM or SIGINT. Throws a StartError where it cannot begin. */
 export async function runAgent(config: Config): Promise<void> {
   const log = createLog(config.log);
   const signals = watchSignals(log.logger);
@@ -89,13 +89,16 @@ class Agent {
     this.#attached = true;
     await measurement.collector.collect();
     if (config.otlp.metrics.enabled) this.#metricsExport = await this.#exportMetrics(measurement);
-    const probes = measurement.probes.filter(({ state }) => state === 'attached').map(({ name }) => name);
+    const probes = measurement
+      .probes()
+      .filter(({ state }) => state === 'attached')
+      .map(({ name }) => name);
     this.#log.info({ version: version(), url: this.#server.url, probes }, 'measuring');
     for (const problem of agentStatus(measurement, this.#startedAt).problems) this.#log.warn({}, problem);
   }
 
   #addOwnSources({ collector, store }: Measurement): void {
-    const source = createAgentSource(store);
+    const source = createProcessSource(store);
     this.#closeSource = () => source.close();
     collector.add(source);
     const lost = createLost(store);
@@ -141,7 +144,7 @@ class Agent {
         },
       });
     } catch (error) {
-      throw error instanceof ListenError ? new CliError(error.message) : error;
+      throw error instanceof ListenError ? new StartError(error.message) : error;
     }
   }
 
@@ -153,7 +156,7 @@ class Agent {
     ]);
     const { endpoint, insecure, headers, timeout_seconds, interval_seconds } = this.#config.otlp.metrics;
     const resolved = await resolveHeaders(headers);
-    if (!resolved.ok) throw new CliError(`otlp.metrics.headers: ${resolved.reason}`);
+    if (!resolved.ok) throw new StartError(`otlp.metrics.headers: ${resolved.reason}`);
     const resource = resourceFromAttributes({
       'service.name': 'kubenetprobe',
       'service.version': version(),

@@ -1,5 +1,5 @@
 // The agent's metrics about naming: what identity knows, what it could not name, how its watches do. Added to the
-// collector by whoever wires the agent, after the probes whose questions it counts.
+// collector by measurement.ts, after the probes whose questions it counts.
 import type { Identity } from '../identity/types.ts';
 import type { Source } from '../telemetry/collector.ts';
 import type { SeriesStore } from '../telemetry/store.ts';

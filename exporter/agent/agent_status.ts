@@ -6,8 +6,6 @@ import { version } from './version.ts';
 
 /** The status at this moment. */
 export function agentStatus(measurement: Measurement, startedAt: Date): AgentStatus {
-  const { probes, identity } = measurement;
-  const lost = measurement.lost();
   return {
     version: version(),
     pid: process.pid,
@@ -15,21 +13,10 @@ export function agentStatus(measurement: Measurement, startedAt: Date): AgentSta
     node_version: process.version,
     kernel_release: release(),
     ready: measurement.unready().length === 0,
-    probes,
+    probes: measurement.probes(),
     maps: measurement.maps(),
-    lost,
+    lost: measurement.lost(),
     coverage_ratio: measurement.coverage(),
-    problems: [
-      ...probes
-        .filter(({ state }) => state === 'failed')
-        .map(({ name, reason }) => `${name} is not measured: ${reason}`),
-      ...identity.stats().problems,
-      ...(lost.edge_table_full
-        ? ['the edge table is full: raise limits.edges, or the rest stays under `other`']
-        : []),
-      ...(lost.owner_table_full
-        ? ['the owner table is full: raise limits.owners, or the rest stays under `other`']
-        : []),
-    ],
+    problems: measurement.problems(),
   };
 }

@@ -1,5 +1,5 @@
 // How long the event loop is held, seen by a timer that is late. Not Node's `monitorEventLoopDelay`: its histogram
-// misses whatever happens right after a reset, which is when a scrape is written. Used by agent_source.ts.
+// misses whatever happens right after a reset, which is when a scrape is written. Used by process_source.ts.
 
 /** The timer fires this often. A hold is seen from the moment the timer was due, so short ones only in part. */
 const PERIOD_MILLIS = 20;

@@ -1,18 +1,18 @@
 // The agent's process and its series as a source: CPU, memory, event loop, how many series there are and how many
-// folded. Added to the collector by the CLI.
+// folded. Added to the collector by agent.ts.
 import { readdirSync } from 'node:fs';
-import type { Source } from './collector.ts';
+import type { Source } from '../telemetry/collector.ts';
+import { createLost } from '../telemetry/lost.ts';
+import type { Counter, SeriesStore } from '../telemetry/store.ts';
 import { EventLoopWatch } from './event_loop.ts';
-import { createLost } from './lost.ts';
-import type { Counter, SeriesStore } from './store.ts';
 
 /** A source that holds a timer until it is closed. */
-export interface AgentSource extends Source {
+export interface ProcessSource extends Source {
   close(): void;
 }
 
 /** Makes the source; it counts CPU time from the start of the process. */
-export function createAgentSource(store: SeriesStore): AgentSource {
+export function createProcessSource(store: SeriesStore): ProcessSource {
   const loop = new EventLoopWatch();
   const lost = createLost(store);
   const user = growth(store.counter('knp.agent.cpu', { mode: 'user' }));

@@ -1,0 +1,23 @@
+// The HTTP probe as data; see probes/probe.ts.
+import type { ProbeDefinition } from '../probe.ts';
+import { HTTP_ATTRIBUTES, HTTP_METRICS, KERNEL_TIMED } from './metrics.ts';
+import { HTTP_SETTINGS } from './settings.ts';
+
+export const http: ProbeDefinition<
+  'http',
+  typeof HTTP_SETTINGS,
+  typeof HTTP_METRICS,
+  typeof HTTP_ATTRIBUTES
+> = {
+  name: 'http',
+  title: 'HTTP and service graph',
+  needs: [],
+  objects: ['stream', 'http1'],
+  series: 'expire',
+  settings: HTTP_SETTINGS,
+  metrics: HTTP_METRICS,
+  attributes: HTTP_ATTRIBUTES,
+  buckets: ({ duration_buckets_seconds: bounds }) =>
+    Object.fromEntries(KERNEL_TIMED.map((metric) => [metric, bounds])),
+  load: () => import('./index.ts'),
+};
