@@ -74,7 +74,9 @@ describe('a running agent', () => {
       source: `agent at ${url}, process ${agent.child.pid}`,
       agent: { version: manifest.version, pid: agent.child.pid, ready: true },
     });
-    const states = diagnosis.agent.probes.map(({ name, state }: Record<string, string>) => `${name} ${state}`);
+    const states = diagnosis.agent.probes.map(
+      ({ name, state }: Record<string, string>) => `${name} ${state}`,
+    );
     expect(states).toEqual(expect.arrayContaining(['core attached', 'tcp attached']));
     expect(diagnosis.agent.probes[0].hooks[0].hooks).toContain('tp_btf/inet_sock_set_state');
     expect(doctor.code).toBe(0);
