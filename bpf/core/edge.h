@@ -166,8 +166,9 @@ struct socket_state {
 	u8 other[16]; /* see SOCKET_TRANSLATED and SOCKET_REDIRECTED; v4-mapped */
 	u16 other_port; /* host order */
 	u8 pad2[6];
-	u64 send_ns; /* for a probe that looks at payload: when the call that is sending began; 0: none is */
 	struct stream stream;
+	struct stream_sends sends;
+	struct stream_messages messages;
 };
 
 /* Everything that can be lost or degraded in the kernel, by number; their names come from this enum,

@@ -51,7 +51,7 @@ async function pidOf(agent: Agent): Promise<number> {
 async function probeTime(agent: Agent): Promise<{ nanos: number; runs: number }> {
   const text = await agent.scrape();
   const sum = (metric: string) =>
-    [...text.matchAll(new RegExp(`^${metric}\\{program="(?:http|sockio)_[^"]*"\\} (\\S+)$`, 'gm'))].reduce(
+    [...text.matchAll(new RegExp(`^${metric}\\{program="(?:http1|stream)_[^"]*"\\} (\\S+)$`, 'gm'))].reduce(
       (total, [, value]) => total + Number(value),
       0,
     );

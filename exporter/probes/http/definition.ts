@@ -12,7 +12,7 @@ export const http: ProbeDefinition<
   name: 'http',
   title: 'HTTP and service graph',
   needs: [],
-  objects: ['http'],
+  objects: ['stream', 'http1'],
   series: 'expire',
   settings: HTTP_SETTINGS,
   metrics: HTTP_METRICS,

@@ -93,9 +93,7 @@ export class Probe {
     this.http = createHttpProbe({
       loader,
       config,
-      table: this.core.table,
-      directory: this.core.directory,
-      rodata: this.core.ownerRodata,
+      core: this.core,
       store: this.store,
       spans: options.spans,
       ...(options.shards === undefined ? {} : { shards: options.shards }),
@@ -109,6 +107,7 @@ export class Probe {
       this.store.begin(this.#now);
       await this.core.source.collect(this.#now);
       await this.tcp?.source.collect();
+      await this.http.requests.source.collect();
       await this.http.source.collect();
       this.store.settleNow();
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * HTTP/1 (RFC 9112), one direction of one connection: an incremental parser that is shown a window of
- * bytes at a time and answers with events. http1_conn.h drives it. It reads start lines and the few header
+ * bytes at a time and answers with events. http1_conn.h steps it. It reads start lines and the few header
  * fields that matter for framing and tracing; bodies are stepped over by arithmetic and never read.
  *
  * Compiles for BPF and for user mode, where it is fuzzed and compared with another parser. Everything that
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "http1_start.h"
+#include "protocol/http1/http1_start.h"
 
 /*
  * Header fields.
@@ -20,7 +20,7 @@ static __always_inline bool http1_is_blank(u8 byte)
 	return byte == ' ' || byte == '\t';
 }
 
-HTTP1_FUNCTION u32 http1_skip_blanks(struct http1_window *window, u32 at, u32 end)
+STREAM_FUNCTION u32 http1_skip_blanks(struct http1_window *window, u32 at, u32 end)
 {
 	if (!window)
 		return end;
@@ -31,7 +31,7 @@ HTTP1_FUNCTION u32 http1_skip_blanks(struct http1_window *window, u32 at, u32 en
 }
 
 /* Digits between `start` and `end` with blanks around them. */
-HTTP1_FUNCTION int http1_content_length(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
+STREAM_FUNCTION int http1_content_length(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
 	u64 value = 0;
 	u32 at, digits;
@@ -71,7 +71,7 @@ static __always_inline u32 http1_trim_end(struct http1_window *window, u32 start
 }
 
 /* Is "chunked" the last coding? A line says so for all lines before it. Answers the flags as they are then. */
-HTTP1_FUNCTION u32 http1_coding_flags(struct http1_window *window, u32 start, u32 end, u32 flags)
+STREAM_FUNCTION u32 http1_coding_flags(struct http1_window *window, u32 start, u32 end, u32 flags)
 {
 	u8 before;
 
@@ -100,7 +100,7 @@ static __always_inline int http1_trace_field(struct http1_window *window, u32 st
 }
 
 /* A header line that begins like one that matters. Its first word, in lower case, is `first`. */
-HTTP1_FUNCTION int http1_field(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end, u64 first)
+STREAM_FUNCTION int http1_field(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end, u64 first)
 {
 	u64 second;
 
@@ -146,7 +146,7 @@ static __always_inline int http1_cut_field(struct http1_parser *parser, struct h
 }
 
 /* What is left of the window holds no line end. The lines before it have been used. */
-HTTP1_FUNCTION int http1_no_line_end(struct http1_parser *parser, struct http1_window *window)
+STREAM_FUNCTION int http1_no_line_end(struct http1_parser *parser, struct http1_window *window)
 {
 	u32 start;
 
@@ -174,7 +174,7 @@ HTTP1_FUNCTION int http1_no_line_end(struct http1_parser *parser, struct http1_w
  * Goes through header lines until one matters. In the rest of a long line and in trailers
  * nothing matters but the empty line at the end.
  */
-HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_window *window)
+STREAM_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_window *window)
 {
 	u32 start, end = 0, i;
 	u64 word = 0;
@@ -219,7 +219,7 @@ HTTP1_FUNCTION int http1_headers(struct http1_parser *parser, struct http1_windo
 }
 
 /* "1a2b[;extension]" (RFC 9112, 7.1) */
-HTTP1_FUNCTION int http1_chunk_size(struct http1_parser *parser, struct http1_window *window)
+STREAM_FUNCTION int http1_chunk_size(struct http1_parser *parser, struct http1_window *window)
 {
 	u32 start, end, complete;
 	u64 value = 0, digits = 0;

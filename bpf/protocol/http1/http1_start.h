@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "http1_scan.h"
+#include "protocol/http1/http1_scan.h"
 
 /* Bytes of "METHOD " and the method in *method; 0 for anything else. */
 static __always_inline u32 http1_known_method(u64 word, u8 *method)
@@ -50,7 +50,7 @@ static __always_inline u32 http1_known_method(u64 word, u8 *method)
 }
 
 /* A method of another standard (WebDAV, ...): capital letters and dashes, at most 24, then a space. */
-HTTP1_FUNCTION u32 http1_other_method(struct http1_window *window, u32 start, u32 end)
+STREAM_FUNCTION u32 http1_other_method(struct http1_window *window, u32 start, u32 end)
 {
 	if (!window)
 		return 0;
@@ -83,7 +83,7 @@ static __always_inline u8 http1_version_before(struct http1_window *window, u32 
 }
 
 /* The request line's method and target. `end`: where the line ends, or what is in view of it. */
-HTTP1_FUNCTION int http1_request_line(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end,
+STREAM_FUNCTION int http1_request_line(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end,
 				      u32 complete)
 {
 	u32 skip, target;
@@ -150,7 +150,7 @@ static __always_inline int http1_status_line(struct http1_parser *parser, struct
 #define HTTP1_COMPLETE 0x80000000u
 /* Where the line ends that starts at `start`: the position of its line feed with HTTP1_COMPLETE, or the end of
  * what is in view. */
-HTTP1_FUNCTION u32 http1_find_line_end(struct http1_window *window, u32 start)
+STREAM_FUNCTION u32 http1_find_line_end(struct http1_window *window, u32 start)
 {
 	u32 at = start;
 
@@ -179,7 +179,7 @@ static __always_inline bool http1_may_start(const struct http1_parser *parser, u
 	return parser->is_response ? byte == 'H' : byte >= 'A' && byte <= 'Z';
 }
 
-HTTP1_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window *window)
+STREAM_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window *window)
 {
 	u32 start, end, seen, complete;
 	int event;

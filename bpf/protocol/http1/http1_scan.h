@@ -5,35 +5,7 @@
  */
 #pragma once
 
-#ifdef __bpf__
-#include "kernel_types.h"
-#else
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-typedef int64_t s64;
-#endif
-
-#ifndef __always_inline
-#define __always_inline inline __attribute__((always_inline))
-#endif
-
-/* Functions of their own for the verifier: looked at once each, with nothing known of their arguments. */
-#ifdef __bpf__
-#define HTTP1_FUNCTION __attribute__((noinline))
-/* Makes the compiler check this very value, instead of one that it works out from it. */
-#define HTTP1_KEEP(value) asm volatile("" : "+r"(value))
-/* Makes the compiler load from memory again what it has just stored: the verifier knows nothing of what it loads. */
-#define HTTP1_FORGET() asm volatile("" ::: "memory")
-#else
-#define HTTP1_FUNCTION static inline
-#define HTTP1_KEEP(value)
-#define HTTP1_FORGET()
-#endif
+#include "stream/base.h"
 
 #define HTTP1_WINDOW 512 /* bytes looked at at once; a power of two */
 #define HTTP1_LINE_SEEN 256 /* what is looked at of one line; the rest is stepped over */
@@ -104,7 +76,7 @@ struct http1_parser {
 	u64 path_hash;
 };
 
-/* What the short way (http1_head.h) has found out, before anything of it is kept. In memory, for the verifier. */
+/* What the fast path (http1_head.h) has found out, before anything of it is kept. In memory, for the verifier. */
 struct http1_found {
 	u64 length;
 	u64 path_hash;
@@ -202,9 +174,9 @@ static __always_inline u32 http1_first(u64 highs)
 #define HTTP1_MARK_CUT 2
 
 #ifdef __bpf__
-const volatile u32 http_fold_identifiers = 1; /* 0: identifiers are hashed as they stand */
+const volatile u32 http1_fold_identifiers = 1; /* 0: identifiers are hashed as they stand */
 #else
-static const u32 http_fold_identifiers = 1;
+static const u32 http1_fold_identifiers = 1;
 #endif
 
 enum http1_class {
@@ -235,13 +207,13 @@ static __always_inline u64 http1_fnv(u64 hash, u8 byte)
 /* The hash at the end of a segment: `seen` holds the classes of its bytes, `count` how many there were. */
 static __always_inline u64 http1_end_segment(u64 hash, u64 before, u64 seen, u32 count)
 {
-	if (!count || !http_fold_identifiers || ((seen & CLASS_NO_DIGIT) && ((seen & CLASS_NO_HEX) || !(seen & CLASS_DIGIT) || count < 16)))
+	if (!count || !http1_fold_identifiers || ((seen & CLASS_NO_DIGIT) && ((seen & CLASS_NO_HEX) || !(seen & CLASS_DIGIT) || count < 16)))
 		return hash;
 	return http1_fnv(before, HTTP1_MARK_ID);
 }
 
 /* Hashes on over one segment: from `start` to a slash, to what ends a path, or to `end`; says where that is. */
-HTTP1_FUNCTION u32 http1_hash_segment(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
+STREAM_FUNCTION u32 http1_hash_segment(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
 	u64 hash, seen = 0;
 	u32 i;
@@ -262,7 +234,7 @@ HTTP1_FUNCTION u32 http1_hash_segment(struct http1_parser *parser, struct http1_
 }
 
 /* Hashes the path that starts at `start` and ends before `end` at the latest. */
-HTTP1_FUNCTION int http1_hash_path(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
+STREAM_FUNCTION int http1_hash_path(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end)
 {
 	u32 at = start, limit = start + HTTP1_PATH;
 	u64 before;
@@ -290,7 +262,7 @@ HTTP1_FUNCTION int http1_hash_path(struct http1_parser *parser, struct http1_win
 }
 
 /* Where the path of an absolute-form target ("http://host/path") starts; `end` where it has none. */
-HTTP1_FUNCTION u32 http1_path_of_absolute(struct http1_window *window, u32 start, u32 end)
+STREAM_FUNCTION u32 http1_path_of_absolute(struct http1_window *window, u32 start, u32 end)
 {
 	u64 scheme;
 

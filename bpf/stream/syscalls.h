@@ -1,20 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * sockio: shows a protocol all bytes that a process sends and receives on a TCP socket, in order, as pieces of
- * user memory. Where the bytes are is found out by one of three providers:
- *
- *   sock_*_length  the tracepoints sock_send_length and sock_recv_length (Linux 6.3) give socket and length, the
- *		    registers of the system call say where the buffers are; when a send began is noted by
- *		    tcp_sendmsg_locked (Linux 6.16), before that by sys_enter
- *   fentry	    the entry of tcp_sendmsg and tcp_recvmsg shows the kernel's own iterator over the buffers; the
- *		    tracepoints, or before 6.3 the exit of these functions (fexit), say how it ended
- *   kprobe	    the same by kprobes; they have no way to a socket's storage, so the tracepoints must be there
- *
- * What a task does for itself is seen by each. What io_uring does for it, in a worker or on the way out of some other
- * system call, has no buffers in any registers: there the first cannot see, and must not look.
- *
- * The includer defines http_look() and http_on_data(); the providers' programs are in sockio_programs.h. A protocol is handed
- * `struct http_call` (http1_conn.h): the pieces, the direction, when the call began and ended.
+ * The kernel's types that the stream layer reads, by CO-RE, and how a system call says where its buffers are.
  */
 #pragma once
 
@@ -38,29 +24,29 @@ typedef unsigned long size_t;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
-struct pt_regs___sockio_x86 {
+struct pt_regs___stream_x86 {
 	unsigned long di, si, dx, r8, ax, orig_ax, cs;
 };
-struct pt_regs___sockio_arm64 {
+struct pt_regs___stream_arm64 {
 	u64 regs[31];
 	u64 pstate;
 	u64 orig_x0;
 	s32 syscallno;
 };
-struct socket___sockio {
+struct socket___stream {
 	void *file;
 };
-struct sock___sockio {
+struct sock___stream {
 	u8 sk_shutdown;
-	struct socket___sockio *sk_socket;
+	struct socket___stream *sk_socket;
 };
-struct tcp_sock___sockio {
+struct tcp_sock___stream {
 	u64 tcp_clock_cache;
 	u32 copied_seq;
 	u32 write_seq;
 	u32 rcv_nxt;
 };
-struct task_struct___sockio {
+struct task_struct___stream {
 	void *io_uring;
 };
 struct iovec {
@@ -95,7 +81,7 @@ enum iter_type {
 };
 
 /* How a system call says where its buffers are. */
-enum sockio_shape {
+enum stream_shape {
 	SHAPE_NONE,    /* not at all, or only the kernel sees them */
 	SHAPE_BUFFER,  /* (fd, buffer, length) */
 	SHAPE_VECTOR,  /* (fd, iovecs, count) */
@@ -105,13 +91,13 @@ enum sockio_shape {
 #define SHAPE_SENDS 16	  /* or'ed to a shape */
 #define SHAPE_NETWORK 32  /* for sockets only */
 
-static __always_inline bool sockio_is_x86(void)
+static __always_inline bool stream_is_x86(void)
 {
-	return bpf_core_field_exists(((struct pt_regs___sockio_x86 *)0)->orig_ax);
+	return bpf_core_field_exists(((struct pt_regs___stream_x86 *)0)->orig_ax);
 }
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */
-static __always_inline u32 sockio_shape_x86(long number)
+static __always_inline u32 stream_shape_x86(long number)
 {
 	switch (number) {
 	case 0: /* read */
@@ -142,7 +128,7 @@ static __always_inline u32 sockio_shape_x86(long number)
 }
 
 /* include/uapi/asm-generic/unistd.h */
-static __always_inline u32 sockio_shape_arm64(long number)
+static __always_inline u32 stream_shape_arm64(long number)
 {
 	switch (number) {
 	case 63: /* read */
@@ -172,13 +158,13 @@ static __always_inline u32 sockio_shape_arm64(long number)
 	return SHAPE_NONE;
 }
 
-static __always_inline u32 sockio_shape(long number)
+static __always_inline u32 stream_shape(long number)
 {
-	return sockio_is_x86() ? sockio_shape_x86(number) : sockio_shape_arm64(number);
+	return stream_is_x86() ? stream_shape_x86(number) : stream_shape_arm64(number);
 }
 
 /* Number and arguments of the system call that a task is in. */
-struct sockio_syscall {
+struct stream_syscall {
 	long number; /* -1: none, or a 32-bit one, whose numbers and structures differ */
 	u64 buffer;
 	u64 length;
@@ -190,11 +176,11 @@ struct sockio_syscall {
  * still show that call. x86 holds -ENOSYS where the result goes until there is one. arm64 holds the first argument
  * there, which a result may equal: a task that uses io_uring is not looked at.
  */
-static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct task_struct *task,
-						struct sockio_syscall *call)
+static __always_inline void stream_read_syscall(struct pt_regs *regs, struct task_struct *task,
+						struct stream_syscall *call)
 {
-	if (sockio_is_x86()) {
-		struct pt_regs___sockio_x86 *x86 = (void *)regs;
+	if (stream_is_x86()) {
+		struct pt_regs___stream_x86 *x86 = (void *)regs;
 
 		call->number = x86->cs == 0x23 /* __USER32_CS */ || x86->ax != (unsigned long)-ENOSYS
 				       ? -1
@@ -203,8 +189,8 @@ static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct tas
 		call->length = x86->dx;
 		call->fifth = x86->r8;
 	} else {
-		struct pt_regs___sockio_arm64 *arm64 = (void *)regs;
-		struct task_struct___sockio *fields = (void *)task;
+		struct pt_regs___stream_arm64 *arm64 = (void *)regs;
+		struct task_struct___stream *fields = (void *)task;
 		bool rings = bpf_core_field_exists(fields->io_uring) && fields->io_uring;
 
 		call->number = rings || (arm64->pstate & 0x10 /* PSR_MODE32_BIT */) ? -1 : arm64->syscallno;
@@ -215,24 +201,19 @@ static __always_inline void sockio_read_syscall(struct pt_regs *regs, struct tas
 }
 
 /* struct user_msghdr */
-struct sockio_message {
+struct stream_msghdr {
 	u64 name;
 	u64 name_length;
 	u64 iov;
 	u64 iov_count;
 };
-#define SOCKIO_MMSGHDR 64 /* sizeof(struct mmsghdr) */
-
-/* Working spaces on a processor: one for each hook and program on it. */
-#define SOCKIO_SLOTS 4
-
-#define SOCKIO_PUMPS 512 /* steps of one call at most; what is beyond is counted as lost */
+#define STREAM_MMSGHDR 64 /* sizeof(struct mmsghdr) */
 
 /* Sequence number behind the last byte that the process has sent, or received. A call that reads up to the end takes
  * the FIN too, which has a number of its own. */
-static __always_inline u32 sockio_position(struct sock *sk, struct tcp_sock *tcp, bool sends)
+static __always_inline u32 stream_position(struct sock *sk, struct tcp_sock *tcp, bool sends)
 {
-	struct tcp_sock___sockio *fields = (void *)tcp;
+	struct tcp_sock___stream *fields = (void *)tcp;
 	u32 read;
 
 	if (sends)
@@ -244,22 +225,22 @@ static __always_inline u32 sockio_position(struct sock *sk, struct tcp_sock *tcp
 }
 
 /* Does a process hold it? Sockets of the kernel's own (CIFS, NFS) are used within system calls on something else. */
-static __always_inline bool sockio_has_file(struct sock *sk)
+static __always_inline bool stream_has_file(struct sock *sk)
 {
-	struct socket___sockio *socket = ((struct sock___sockio *)sk)->sk_socket;
+	struct socket___stream *socket = ((struct sock___stream *)sk)->sk_socket;
 
 	return socket && socket->file;
 }
 
-static __always_inline u8 sockio_shutdown(struct sock *sk)
+static __always_inline u8 stream_shutdown(struct sock *sk)
 {
-	return ((struct sock___sockio *)sk)->sk_shutdown;
+	return ((struct sock___stream *)sk)->sk_shutdown;
 }
 
 /* Bytes that arrived and that the process has not taken yet. A FIN is not one. */
-static __always_inline bool sockio_unread(struct sock *sk, struct tcp_sock *tcp)
+static __always_inline bool stream_unread(struct sock *sk, struct tcp_sock *tcp)
 {
-	struct tcp_sock___sockio *fields = (void *)tcp;
+	struct tcp_sock___stream *fields = (void *)tcp;
 	u32 unread = fields->rcv_nxt - fields->copied_seq;
 
 	return unread > ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? 1 : 0);

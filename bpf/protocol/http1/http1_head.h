@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The short way through a head that is wholly in view and of the usual form, in one pass over its words. Part of the
+ * The fast path through a head that is wholly in view and of the usual form, in one pass over its words. Part of the
  * parser (http1_parser.h): what it makes of such a head is what http1_start() and http1_headers() make of it, step by
  * step; anything else is left to them. test/fuzz/http1_fuzz.c holds one against the other.
  */
 #pragma once
 
-#include "http1_parser.h"
+#include "protocol/http1/http1_parser.h"
 
 /* Hashes the path that starts at `start`, as http1_hash_path() does; says where it ends, or 0 if it is too long. What
  * lasts from one segment to the next is in memory, for the verifier. */
-HTTP1_FUNCTION u32 http1_usual_path(struct http1_window *window, u32 start)
+STREAM_FUNCTION u32 http1_usual_path(struct http1_window *window, u32 start)
 {
 	u64 hash = HTTP1_FNV_BASIS, seen = 0;
 	struct http1_found *found;
@@ -29,7 +29,7 @@ HTTP1_FUNCTION u32 http1_usual_path(struct http1_window *window, u32 start)
 			seen |= class;
 			continue;
 		}
-		HTTP1_FORGET();
+		STREAM_FORGET();
 		hash = http1_end_segment(hash, found->path_hash, seen, at - found->segment);
 		if (class & CLASS_SLASH)
 			hash = http1_fnv(hash, byte);
@@ -74,7 +74,7 @@ static __always_inline bool http1_usual_answer(struct http1_window *window, u32 
 }
 
 /* Digits, at most one blank before them and a CR behind them. */
-HTTP1_FUNCTION int http1_usual_length(struct http1_window *window, u32 at, u32 end)
+STREAM_FUNCTION int http1_usual_length(struct http1_window *window, u32 at, u32 end)
 {
 	struct http1_found *found;
 	u64 value = 0;
@@ -171,7 +171,7 @@ static __always_inline u32 http1_next_feed(struct http1_window *window, u32 at)
  * Goes through the lines. Says where the head ends, or 0. A function of its own, which at each turn takes up from
  * memory: so a turn is the same to the verifier as the one before, and it need not look at what may follow again.
  */
-HTTP1_FUNCTION u32 http1_usual_lines(struct http1_window *window, bool traces)
+STREAM_FUNCTION u32 http1_usual_lines(struct http1_window *window, bool traces)
 {
 	struct http1_found *found;
 
@@ -182,7 +182,7 @@ HTTP1_FUNCTION u32 http1_usual_lines(struct http1_window *window, bool traces)
 		u32 end, feed;
 		int line;
 
-		HTTP1_FORGET();
+		STREAM_FORGET();
 		end = found->at;
 		if (end >= window->length)
 			return 0;
@@ -204,7 +204,7 @@ HTTP1_FUNCTION u32 http1_usual_lines(struct http1_window *window, bool traces)
 
 /*
  * To be called where a message begins. 1: the head was used up, and the parser stands where HTTP1_HEADERS_END finds
- * it; 0: nothing has changed. `traces`: somebody wants to be told of traceparent and tracestate.
+ * it; 0: nothing has changed. `traces`: traceparent and tracestate are wanted.
  */
 static __always_inline int http1_head(struct http1_parser *parser, struct http1_window *window, bool traces)
 {
