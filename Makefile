@@ -18,7 +18,7 @@ BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_AR
   -nostdinc -Ibpf -Ibpf/include -isystem native/vendor/include
 TS_SOURCES := $(shell find exporter -name '*.ts' 2>/dev/null)
 
-.PHONY: docs bpf-flags help deps test-deps build native bpf ts demo run test lint format bench guests clean
+.PHONY: docs bpf-flags help deps test-deps build native bpf ts demo run test test-full lint format bench guests clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
@@ -27,10 +27,10 @@ deps:
 test-deps:
 	@scripts/bootstrap test
 
-build: native bpf ts ## Build the native addon, the BPF programs and the agent
+build: native bpf ts build/THIRD_PARTY_NOTICES ## Build the native addon, the BPF programs and the agent
 
 native: deps
-	@$(MAKE) -C native
+	@$(MAKE) -C native all relink-parts
 
 bpf: deps $(BPF_OBJECTS)
 $(BPF_OBJECTS): build/bpf/%.bpf.o: %.bpf.c Makefile | deps
@@ -42,13 +42,17 @@ $(BPF_OBJECTS): build/bpf/%.bpf.o: %.bpf.c Makefile | deps
 ts: dist/.built
 # dist/ has the modules one by one, for tests and benches; dist/agent is what runs: bundled, it starts faster and takes
 # 13 MB less. Every file of it lies two levels deep, as in exporter/, so that paths relative to a module hold.
-dist/.built: $(TS_SOURCES) tsconfig.json tsconfig.build.json package-lock.json | deps
+dist/.built: $(TS_SOURCES) tsconfig.json tsconfig.build.json package-lock.json Makefile | deps
 	tsc -p tsconfig.build.json
 	@rm -rf dist/agent
 	esbuild exporter/cli/main.ts --bundle --splitting --format=esm --platform=node --target=node24 --outdir=dist/agent \
-	  --sourcemap --log-level=warning \
+	  --metafile=dist/bundle.json --sourcemap --log-level=warning \
 	  --banner:js="import { createRequire as createRequireOfBundle } from 'node:module'; const require = createRequireOfBundle(import.meta.url);"
 	@touch $@
+
+# What the agent contains of others, and under which licences.
+build/THIRD_PARTY_NOTICES: dist/.built scripts/notices.ts scripts/third_party.ts native/vendor/sources.json $(wildcard native/licences/*)
+	@node scripts/notices.ts dist/bundle.json >$@.tmp && mv $@.tmp $@
 
 bpf-flags: # how the BPF programs are compiled, for tests
 	@echo $(BPF_CFLAGS)
@@ -61,6 +65,9 @@ run: build ## Build, then run the agent on this host; needs root. Options: make 
 
 test: test-deps build ## Build, then run every check and test; ends with a summary. One stage: make test STAGES=unit
 	@node scripts/test.ts $(STAGES)
+
+test-full: test-deps build ## As test, with whole loads (a million requests), ten minutes of fuzzing, full guests
+	@KNPTEST_FULL=1 node scripts/test.ts lint unit kernel e2e guests-full
 
 lint: deps ## Formatting, lint, types, unused code, and the rules of the house
 	@node scripts/test.ts lint

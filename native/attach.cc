@@ -1,4 +1,4 @@
-// Links: every way to attach a program, reading an iterator, detaching.
+// Links: every way to attach a program, and reading an iterator. closing.cc detaches.
 #include "knp.h"
 
 #include <fcntl.h>
@@ -8,25 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 namespace knp {
-
-void Link::Close() {
-  if (!object) return;
-  Object* owner = object;
-  object = nullptr;
-  if (link) bpf_link__destroy(link);
-  link = nullptr;
-  if (raw_fd >= 0) close(raw_fd);
-  raw_fd = -1;
-  if (tc) {
-    LogCapture quiet;
-    tc_opts.prog_fd = tc_opts.prog_id = tc_opts.flags = 0;
-    bpf_tc_detach(&tc_hook, &tc_opts);
-    tc = false;
-  }
-  owner->Release(this);
-}
 
 namespace {
 
@@ -135,26 +119,61 @@ napi_value AttachKprobe(Call& call) {
   return Adopt(call, target, link);
 }
 
-// attachTcx(object, program, ifindex, ingress)
+// attachUprobeMulti(object, program, path, offsets, cookies, pid, retprobe): one link for many places of one file (Linux
+// 6.6); offsets and cookies are u64 back to back, as many of each; pid -1: every process
+napi_value AttachUprobeMulti(Call& call) {
+  Target target;
+  std::string path;
+  const uint8_t *offsets, *cookies;
+  size_t size, cookies_size;
+  int64_t pid;
+  bool retprobe;
+  if (!GetTarget(call, &target) || !call.GetString(2, &path) || !call.GetBytes(3, &offsets, &size) ||
+      !call.GetBytes(4, &cookies, &cookies_size) || !call.GetInt(5, &pid) || !call.GetBool(6, &retprobe))
+    return nullptr;
+  if (size == 0 || size % 8 || size != cookies_size) return call.Misuse("as many cookies as offsets, and at least one");
+  std::vector<unsigned long> at(size / 8);
+  std::vector<__u64> with(size / 8);
+  memcpy(at.data(), offsets, size);
+  memcpy(with.data(), cookies, size);
+  LIBBPF_OPTS(bpf_uprobe_multi_opts, options);
+  options.offsets = at.data();
+  options.cookies = with.data();
+  options.cnt = at.size();
+  options.retprobe = retprobe;
+  LogCapture log;
+  bpf_link* link = bpf_program__attach_uprobe_multi(target.program, pid, path.c_str(), nullptr, &options);
+  if (!link) return Refused(call, target, errno, " to " + std::to_string(at.size()) + " places of " + path, log);
+  return Adopt(call, target, link);
+}
+
+// attachTcx(object, program, ifindex, ingress, netns|undefined, cookie)
 napi_value AttachTcx(Call& call) {
   Target target;
   int64_t ifindex;
   bool ingress;
-  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetBool(3, &ingress)) return nullptr;
+  Netns netns;
+  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetBool(3, &ingress) || !GetNetns(call, 4, &netns))
+    return nullptr;
   LogCapture log;
-  int fd = bpf_link_create(bpf_program__fd(target.program), ifindex, ingress ? BPF_TCX_INGRESS : BPF_TCX_EGRESS, nullptr);
+  int program = bpf_program__fd(target.program);
+  int fd = InNetns(netns, [&] {
+    return bpf_link_create(program, ifindex, ingress ? BPF_TCX_INGRESS : BPF_TCX_EGRESS, nullptr);
+  });
   if (fd < 0) return Refused(call, target, fd, " with tcx to interface " + std::to_string(ifindex), log);
   return Adopt(call, target, nullptr, fd);
 }
 
-// attachTc(object, program, ifindex, ingress, handle, priority): a clsact filter. It is no link: it outlives a killed
-// process, so callers give handle and priority, and attaching again replaces what was left behind.
+// attachTc(object, program, ifindex, ingress, handle, priority, netns|undefined, cookie): a clsact filter. It is no link:
+// it outlives a killed process, so callers give handle and priority, and attaching again replaces what was left behind.
+// It keeps its network namespace open, for that is where it must be removed.
 napi_value AttachTc(Call& call) {
   Target target;
   int64_t ifindex, handle, priority;
   bool ingress;
+  Netns netns;
   if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetBool(3, &ingress) ||
-      !call.GetInt(4, &handle) || !call.GetInt(5, &priority))
+      !call.GetInt(4, &handle) || !call.GetInt(5, &priority) || !GetNetns(call, 6, &netns))
     return nullptr;
   LogCapture log;
   auto link = std::make_shared<Link>(call.env, target.object.get());
@@ -166,9 +185,15 @@ napi_value AttachTc(Call& call) {
   link->tc_opts.handle = handle;
   link->tc_opts.priority = priority;
   link->tc_opts.flags = handle && priority ? BPF_TC_F_REPLACE : 0;
-  int error = bpf_tc_hook_create(&link->tc_hook);
-  if (!error || error == -EEXIST) error = bpf_tc_attach(&link->tc_hook, &link->tc_opts);
+  int error = InNetns(netns, [&] {
+    // opened here: in this thread's namespace, which is the one that was asked for
+    if (!netns.path.empty()) link->tc_netns = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (!netns.path.empty() && link->tc_netns < 0) return -errno;
+    int error = bpf_tc_hook_create(&link->tc_hook);
+    return error && error != -EEXIST ? error : bpf_tc_attach(&link->tc_hook, &link->tc_opts);
+  });
   if (error) {
+    if (link->tc_netns >= 0) close(link->tc_netns);
     link->object = nullptr;
     return Refused(call, target, error, " with tc to interface " + std::to_string(ifindex), log);
   }
@@ -177,15 +202,18 @@ napi_value AttachTc(Call& call) {
   return call.Wrap(link);
 }
 
-// attachXdp(object, program, ifindex, mode): mode 0 kernel's choice, 1 generic, 2 driver, 3 hardware
+// attachXdp(object, program, ifindex, mode, netns|undefined, cookie): mode 0 kernel's choice, 1 generic, 2 driver, 3 hardware
 napi_value AttachXdp(Call& call) {
   Target target;
   int64_t ifindex, mode;
-  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetInt(3, &mode)) return nullptr;
+  Netns netns;
+  if (!GetTarget(call, &target) || !call.GetInt(2, &ifindex) || !call.GetInt(3, &mode) || !GetNetns(call, 4, &netns))
+    return nullptr;
   constexpr uint32_t kFlags[] = {0, XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE};
   LIBBPF_OPTS(bpf_link_create_opts, options, .flags = kFlags[mode & 3]);
   LogCapture log;
-  int fd = bpf_link_create(bpf_program__fd(target.program), ifindex, BPF_XDP, &options);
+  int program = bpf_program__fd(target.program);
+  int fd = InNetns(netns, [&] { return bpf_link_create(program, ifindex, BPF_XDP, &options); });
   if (fd < 0) return Refused(call, target, fd, " with XDP to interface " + std::to_string(ifindex), log);
   return Adopt(call, target, nullptr, fd);
 }
@@ -312,7 +340,8 @@ napi_value Request(Call& call) {
   }
 }
 
-// linkInfo(link): {id, type, programId} | undefined (neither a tc filter nor a socket is a link)
+// linkInfo(link): {id, type, programId, interfaceIndex?} | undefined (neither a tc filter nor a socket is a link); the
+// index becomes 0 when the interface goes away
 napi_value Info(Call& call) {
   auto link = GetLink(call);
   if (!link) return nullptr;
@@ -326,19 +355,9 @@ napi_value Info(Call& call) {
   call.Set(result, "id", call.Number(info.id));
   call.Set(result, "type", call.String(type));
   call.Set(result, "programId", call.Number(info.prog_id));
+  if (info.type == BPF_LINK_TYPE_TCX) call.Set(result, "interfaceIndex", call.Number(info.tcx.ifindex));
+  if (info.type == BPF_LINK_TYPE_XDP) call.Set(result, "interfaceIndex", call.Number(info.xdp.ifindex));
   return result;
-}
-
-napi_value Close(Call& call) {
-  auto link = call.Get<Link>(0, Kind::kLink, "BPF link");
-  if (!link) return nullptr;
-  link->Close();
-  return call.Undefined();
-}
-
-napi_value IsClosed(Call& call) {
-  auto link = call.Get<Link>(0, Kind::kLink, "BPF link");
-  return link ? call.Bool(link->closed()) : nullptr;
 }
 
 }  // namespace
@@ -347,6 +366,7 @@ void ExportAttach(napi_env env, napi_value exports) {
   Export(env, exports, "attach", Attach);
   Export(env, exports, "attachIterator", AttachIterator);
   Export(env, exports, "attachUprobe", AttachUprobe);
+  Export(env, exports, "attachUprobeMulti", AttachUprobeMulti);
   Export(env, exports, "attachKprobe", AttachKprobe);
   Export(env, exports, "attachTcx", AttachTcx);
   Export(env, exports, "attachTc", AttachTc);
@@ -357,8 +377,6 @@ void ExportAttach(napi_env env, napi_value exports) {
   Export(env, exports, "linkRead", Read);
   Export(env, exports, "linkRequest", Request);
   Export(env, exports, "linkInfo", Info);
-  Export(env, exports, "linkClose", Close);
-  Export(env, exports, "linkIsClosed", IsClosed);
 }
 
 }  // namespace knp

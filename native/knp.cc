@@ -40,6 +40,7 @@ void Cleanup(napi_async_cleanup_hook_handle, void* data) {
   auto env = *static_cast<std::shared_ptr<Env>*>(data);
   env->cleaning = true;
   while (!env->open.empty()) (*env->open.begin())->Close();  // Close() takes it out of the set
+  DropClosings(env.get());
   if (env->error_class) napi_delete_reference(env->env, env->error_class);
   env->error_class = nullptr;
   env->FinishCleanupIfIdle();
@@ -264,6 +265,38 @@ void Call::Set(napi_value dict, const char* key, napi_value value) {
   napi_set_named_property(napi, dict, key, value);
 }
 
+namespace {
+
+struct PoolWork {
+  std::function<void()> run;
+  std::function<napi_value(napi_env)> done;
+  napi_deferred deferred = nullptr;
+  napi_async_work work = nullptr;
+};
+
+void CompletePoolWork(napi_env env, napi_status, void* data) {
+  std::unique_ptr<PoolWork> work(static_cast<PoolWork*>(data));
+  napi_resolve_deferred(env, work->deferred, work->done(env));
+  napi_delete_async_work(env, work->work);
+}
+
+}  // namespace
+
+napi_value OnPool(Call& call, const char* name, std::function<void()> run, std::function<napi_value(napi_env)> done) {
+  auto work = std::make_unique<PoolWork>();
+  work->run = std::move(run);
+  work->done = std::move(done);
+  auto execute = [](napi_env, void* data) { static_cast<PoolWork*>(data)->run(); };
+  napi_value promise = nullptr;
+  if (napi_create_promise(call.napi, &work->deferred, &promise) != napi_ok ||
+      napi_create_async_work(call.napi, nullptr, call.String(name), execute, CompletePoolWork, work.get(),
+                             &work->work) != napi_ok ||
+      napi_queue_async_work(call.napi, work->work) != napi_ok)
+    return call.Misuse("the environment is shutting down");
+  work.release();  // CompletePoolWork has it
+  return promise;
+}
+
 void Export(napi_env env, napi_value exports, const char* name, Function function) {
   napi_value value = nullptr;
   auto entry = [](napi_env env, napi_callback_info info) -> napi_value {
@@ -297,6 +330,9 @@ static napi_value Init(napi_env env, napi_value exports) {
   ExportObject(env, exports);
   ExportProgram(env, exports);
   ExportAttach(env, exports);
+  ExportClosing(env, exports);
+  ExportNetns(env, exports);
+  ExportFiles(env, exports);
   ExportMap(env, exports);
   ExportRing(env, exports);
   ExportSystem(env, exports);

@@ -12,7 +12,10 @@
 #include <node_api.h>
 #include <uv.h>
 
+#include <atomic>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -23,6 +26,7 @@ namespace knp {
 enum class Kind : uint64_t { kObject = 1, kMap, kLink, kRing, kStats };
 
 class Handle;
+struct Closing;
 
 // One per Node environment. Reference-counted: finalizers may run after the environment's instance data is gone.
 struct Env {
@@ -32,6 +36,7 @@ struct Env {
   napi_async_cleanup_hook_handle cleanup = nullptr;
   std::set<Handle*> open;  // what the cleanup hook must close; children are closed by their parents
   int closing_polls = 0;   // uv handles whose close callback is still to come
+  std::deque<std::shared_ptr<Closing>> closings;  // links to detach on libuv's pool, in order; the first is under way
   bool cleaning = false;
   void FinishCleanupIfIdle();
 };
@@ -50,22 +55,30 @@ class Handle {
 
 class Object;
 
-// One attachment: a bpf_link, a filtered netlink socket, or for legacy tc a filter that has to be removed by hand.
-class Link final : public Handle {
- public:
-  Link(std::shared_ptr<Env> env, Object* object) : Handle(Kind::kLink, std::move(env)), object(object) {}
-  ~Link() override { Close(); }
-  void Close() override;
-  bool closed() const override { return object == nullptr; }
+// What the kernel holds for one link: a bpf_link, a filtered netlink socket, or for legacy tc a filter that has to be
+// removed by hand. It needs nothing of JavaScript, so any thread can give it back.
+struct Attachment {
+  void Detach();
   int fd() const { return link ? bpf_link__fd(link) : raw_fd; }
 
-  Object* object;  // owner; null once closed
   bpf_link* link = nullptr;
   int raw_fd = -1;
   bool socket = false;  // raw_fd is a netlink socket that the program filters
   bool tc = false;
+  int tc_netns = -1;  // the filter's network namespace where it is not the process's own
   bpf_tc_hook tc_hook{};
   bpf_tc_opts tc_opts{};
+};
+
+class Link final : public Handle, public Attachment {
+ public:
+  Link(std::shared_ptr<Env> env, Object* object) : Handle(Kind::kLink, std::move(env)), object(object) {}
+  ~Link() override { Close(); }
+  void Close() override;  // returns when it is detached, also where CloseLater() came first
+  bool closed() const override { return object == nullptr || closing != nullptr; }
+
+  Object* object;              // owner; null once detached
+  Closing* closing = nullptr;  // while it waits for the pool to detach it; the pool alone uses the attachment then
 };
 
 // Reads one BPF ring buffer on the environment's event loop.
@@ -190,6 +203,21 @@ class Call {
   std::shared_ptr<Handle> GetHandle(size_t i, Kind kind, const char* what);
 };
 
+// Runs `run` on libuv's pool, then `done` on the event loop. Returns a promise of what `done` returns.
+napi_value OnPool(Call& call, const char* name, std::function<void()> run, std::function<napi_value(napi_env)> done);
+
+// A network namespace: the process's own, or the one that a path leads to. A path of /proc may lead elsewhere a moment
+// later, so the caller says whom it expects: cookies (SO_NETNS_COOKIE, Linux 5.14) are never used twice.
+struct Netns {
+  std::string path;  // empty: the process's own
+  uint64_t cookie = 0;
+};
+bool GetNetns(Call& call, size_t i, Netns* netns);  // arguments i (path or undefined) and i + 1 (cookie)
+// Runs `work` there, on a thread of its own, so that no thread of the agent ever leaves its namespace. Returns what
+// `work` returns or a negative errno: ESTALE where the path leads to another namespace than expected.
+int InNetns(const Netns& netns, const std::function<int()>& work);
+int InNetns(int fd, const std::function<int()>& work);
+
 std::shared_ptr<Env> EnvOf(napi_env env);
 
 using Function = napi_value (*)(Call&);
@@ -198,6 +226,10 @@ void Export(napi_env env, napi_value exports, const char* name, Function functio
 void ExportObject(napi_env env, napi_value exports);
 void ExportProgram(napi_env env, napi_value exports);
 void ExportAttach(napi_env env, napi_value exports);
+void ExportClosing(napi_env env, napi_value exports);
+void ExportNetns(napi_env env, napi_value exports);
+void ExportFiles(napi_env env, napi_value exports);
+void DropClosings(Env* env);
 void ExportMap(napi_env env, napi_value exports);
 void ExportRing(napi_env env, napi_value exports);
 void ExportSystem(napi_env env, napi_value exports);

@@ -5,7 +5,7 @@ import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { DOCTOR, hooksOf, readSupport, SUPPORTED } from './kernel_support.ts';
-import { RESULTS_FILE_VARIABLE, type Results } from './results.ts';
+import { noResults, RESULTS_FILE_VARIABLE, type Results } from './results.ts';
 import { runCommand } from './run_command.ts';
 
 const REPORTER = '--reporter=./scripts/vitest_results.ts';
@@ -36,7 +36,7 @@ export const GUEST_STAGES = {
 };
 
 async function guests(form: Form): Promise<Results> {
-  const results: Results = { passed: 0, failed: [], skipped: [] };
+  const results = noResults();
   if (arch() !== 'x64') {
     const reason = `the guests run this machine's own files, on an x86-64 kernel; this machine is ${arch()}`;
     results.skipped.push({ name: 'kernel tests in the guests', reason });
@@ -80,6 +80,7 @@ function addResults(where: string, text: string, results: Results): void {
   if (inside.passed === 0) results.failed.push(`${where}: no test passed`);
   results.passed += inside.passed;
   results.failed.push(...inside.failed.map((name) => `${where}: ${name}`));
+  results.times.push(...inside.times.map(({ name, seconds }) => ({ name: `${where}: ${name}`, seconds })));
   results.skipped.push(...inside.skipped.map(({ name, reason }) => ({ name: `${where}: ${name}`, reason })));
 }
 

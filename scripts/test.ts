@@ -1,10 +1,10 @@
 // The test command: runs the stages it is given (all by default) and ends with a summary. Called by `make test`,
-// `make lint` and `make guests`. Exit code 0 only if nothing failed and something ran.
+// `make test-full`, `make lint` and `make guests`. Exit code 0 only if nothing failed and something ran.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GUEST_STAGES } from './guest_stages.ts';
-import { RESULTS_FILE_VARIABLE, type Results, type StageResults, summary } from './results.ts';
+import { noResults, RESULTS_FILE_VARIABLE, type Results, type StageResults, summary } from './results.ts';
 import { rootObstacle, runCommand, withRoot } from './run_command.ts';
 
 const VITEST = [
@@ -23,6 +23,7 @@ const STAGES: Readonly<Record<string, Stage>> = {
       ['formatting and lint rules (biome)', ['biome', 'check', '--error-on-warnings', '.']],
       ['types (tsc)', ['tsc', '--noEmit']],
       ['unused files, exports and dependencies (knip)', ['knip', '--no-progress']],
+      ['vendored sources', ['scripts/vendor', '--check']],
       ['rules of the house', ['vitest', 'run', '--project', 'unit', '--reporter=dot', 'test/unit/house']],
     ]),
   unit: () => vitest(['--project', 'unit'], { root: false }),
@@ -38,11 +39,13 @@ const ALL = ['lint', 'unit', 'kernel', 'e2e', 'guests'];
 async function commands(
   checks: readonly (readonly [name: string, command: readonly string[]])[],
 ): Promise<Results> {
-  const results: Results = { passed: 0, failed: [], skipped: [] };
+  const results = noResults();
   for (const [name, command] of checks) {
     console.log(`--- ${name}`);
+    const start = performance.now();
     if ((await runCommand(command)) === 0) results.passed++;
     else results.failed.push(`${name}: ${command.join(' ')}`);
+    results.times.push({ name, seconds: (performance.now() - start) / 1000 });
   }
   return results;
 }
@@ -52,7 +55,7 @@ async function vitest(args: readonly string[], needs: { root: boolean }): Promis
   const obstacle = needs.root ? rootObstacle() : undefined;
   if (obstacle !== undefined) {
     console.log(obstacle);
-    return { passed: 0, failed: [], skipped: [{ name: `vitest ${args.join(' ')}`, reason: obstacle }] };
+    return { ...noResults(), skipped: [{ name: `vitest ${args.join(' ')}`, reason: obstacle }] };
   }
   const folder = mkdtempSync(join(tmpdir(), 'knp-test-'));
   try {
@@ -61,8 +64,7 @@ async function vitest(args: readonly string[], needs: { root: boolean }): Promis
     const code = await runCommand(needs.root ? withRoot(command) : command, {
       [RESULTS_FILE_VARIABLE]: file,
     });
-    if (!existsSync(file))
-      return { passed: 0, failed: [`vitest ${args.join(' ')} ended with ${code}`], skipped: [] };
+    if (!existsSync(file)) return { ...noResults(), failed: [`vitest ${args.join(' ')} ended with ${code}`] };
     const results = JSON.parse(readFileSync(file, 'utf8')) as Results;
     if (code !== 0 && results.failed.length === 0)
       results.failed.push(`vitest ${args.join(' ')} ended with ${code}`);

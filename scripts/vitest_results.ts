@@ -1,12 +1,12 @@
 // A vitest reporter that writes one small JSON file for scripts/test.ts: how many tests passed, which failed, which were
-// skipped and why. Used beside a reporter for people.
+// skipped and why, and how long each file took. Used beside a reporter for people.
 import { writeFileSync } from 'node:fs';
 import type { Reporter, TestModule } from 'vitest/node';
-import { RESULTS_FILE_VARIABLE, type Results } from './results.ts';
+import { noResults, RESULTS_FILE_VARIABLE, type Results } from './results.ts';
 
 export default class ResultsReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly { message?: string }[]): void {
-    const results: Results = { passed: 0, failed: [], skipped: [] };
+    const results = noResults();
     for (const module of modules) addModule(module, results);
     for (const error of unhandledErrors) results.failed.push(`unhandled error: ${String(error.message)}`);
     const file = process.env[RESULTS_FILE_VARIABLE];
@@ -16,6 +16,9 @@ export default class ResultsReporter implements Reporter {
 
 function addModule(module: TestModule, results: Results): void {
   const before = results.failed.length;
+  const { prepareDuration, collectDuration, setupDuration, duration } = module.diagnostic();
+  const millis = prepareDuration + collectDuration + setupDuration + duration;
+  results.times.push({ name: module.relativeModuleId, seconds: millis / 1000 });
   for (const test of module.children.allTests()) {
     const name = `${module.relativeModuleId} > ${test.fullName}`;
     const result = test.result();

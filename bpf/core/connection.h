@@ -90,6 +90,7 @@ static __always_inline int on_connect(struct sock *sk)
 	else
 		first.owner = current_owner();
 	first.start_ns = bpf_ktime_get_ns();
+	first.remote_port = bpf_ntohs(sk->__sk_common.skc_dport); /* gone when a connect that failed is over */
 	state = bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		count_lost(LOST_SOCKET_STORAGE);
@@ -147,7 +148,6 @@ static __noinline int on_connect_failed(struct sock *sk, struct socket_state *st
 
 	if (!tcp_totals_kept)
 		return 0;
-	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	find_backend(sk, state);
 	totals = tcp_totals_of(edge_of(sk, state));
 	if (!totals)

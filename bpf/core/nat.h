@@ -51,7 +51,7 @@ static __noinline int find_backend(struct sock *sk, struct socket_state *state)
 	local_address(sk, key.client);
 	remote_address(sk, key.server);
 	key.client_port = bpf_ntohs(tcp->inet_conn.icsk_inet.inet_sport);
-	key.server_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	key.server_port = state->remote_port;
 	backend = bpf_map_lookup_elem(&backends, &key);
 	if (!backend)
 		return 0;

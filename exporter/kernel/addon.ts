@@ -11,13 +11,16 @@ const addon: Record<string, (...args: any[]) => any> = createRequire(import.meta
   '../../build/native/knp.node',
 );
 
-/** The kernel's ENOTSUPP, which reaches userspace from some BPF commands and has no name there. */
-const ENOTSUPP = 524;
+/** What libuv has no name for: the kernel's ENOTSUPP, which reaches userspace from some BPF commands, and ESTALE. */
+const UNNAMED: ReadonlyMap<number, [code: string, text: string]> = new Map([
+  [524, ['ENOTSUPP', 'not supported by this kernel']],
+  [116, ['ESTALE', 'not what it was any more']],
+]);
 
 export function errorName(errno: number): { code: string; text: string } {
   if (errno === 0) return { code: 'MISUSE', text: '' };
-  if (errno === ENOTSUPP) return { code: 'ENOTSUPP', text: 'not supported by this kernel' };
-  const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
+  const [code, text] = UNNAMED.get(errno) ??
+    getSystemErrorMap().get(-errno) ?? [`E${errno}`, `error ${errno}`];
   return { code, text };
 }
 
@@ -63,8 +66,8 @@ export const call = addon as Record<
   | `object${'Open' | 'Close' | 'IsClosed' | 'Load' | 'Programs' | 'Maps' | 'Btf' | 'SetInitialValue' | 'SetAutoload'}`
   | `object${'SetMaxEntries' | 'SetAutocreate' | 'ReuseMap' | 'Map'}`
   | `program${'Fd' | 'Info' | 'TestRun'}`
-  | `attach${'' | 'Iterator' | 'Uprobe' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns' | 'Netlink'}`
-  | `link${'Read' | 'Request' | 'Info' | 'Close' | 'IsClosed'}`
+  | `attach${'' | 'Iterator' | 'Uprobe' | 'UprobeMulti' | 'Kprobe' | 'Tcx' | 'Tc' | 'Xdp' | 'Cgroup' | 'Netns' | 'Netlink'}`
+  | `link${'Read' | 'Request' | 'Info' | 'Close' | 'CloseLater' | 'IsClosed'}`
   | `map${'Info' | 'Lookup' | 'Update' | 'UpdateMany' | 'Delete' | 'ReadAll' | 'Count' | 'Clear'}`
   | `ring${'Open' | 'Take' | 'Ref' | 'Close' | 'IsClosed'}`
   | `stats${'Enable' | 'Close' | 'IsClosed'}`
@@ -74,7 +77,10 @@ export const call = addon as Record<
   | 'tryPerfProbe'
   | 'hasMapType'
   | 'hasProgramType'
-  | 'hasHelper',
+  | 'hasHelper'
+  | 'netnsInterfaces'
+  | 'readFiles'
+  | 'fileHandle',
   // biome-ignore lint/suspicious/noExplicitAny: see above
   (...args: any[]) => any
 >;

@@ -10,22 +10,28 @@ export { BpfObject, type OpenOptions, openObject, type VariableValue } from './o
 export {
   BpfLink,
   BpfProgram,
+  type NetnsOption,
   type ProgramDescription,
   type ProgramInfo,
   type TestRunOptions,
   type TestRunResult,
+  type UprobeMultiOptions,
   type UprobeOptions,
 } from './program.ts';
 export { forEachRecord, RECORD_HEADER_BYTES, RingBuffer, type RingBufferOptions } from './ring.ts';
 export {
   BpfStats,
   enableBpfStats,
+  fileHandle,
   hasHelper,
   hasMapType,
   hasProgramType,
   kernelBtf,
   libbpfVersion,
+  type NetworkInterfaces,
+  networkInterfaces,
   possibleCpus,
+  readFiles,
   type TryResult,
   tryKprobe,
   tryProgram,

@@ -43,6 +43,26 @@ export interface UprobeOptions {
   readonly refCtrOffset?: number | bigint;
 }
 
+export interface UprobeMultiOptions {
+  readonly path: string;
+  /** Byte offsets in the file. */
+  readonly offsets: readonly (number | bigint)[];
+  /** What `bpf_get_attach_cookie` gives at each; default 0. */
+  readonly cookies?: readonly (number | bigint)[];
+  /** Only this process. Before Linux 6.10 (46ba0e49b642) only its first thread: leave it out there. */
+  readonly pid?: number;
+  readonly retprobe?: boolean;
+}
+
+/**
+ * A network namespace other than the process's own. `path` leads to it (`/proc/PID/ns/net`), and `cookie` says which it
+ * must be (`networkInterfaces`): where the path leads to another by now, attaching is refused with ESTALE.
+ */
+export interface NetnsOption {
+  readonly path: string;
+  readonly cookie: bigint;
+}
+
 export interface TestRunOptions {
   readonly data?: Uint8Array;
   readonly context?: Uint8Array;
@@ -121,6 +141,23 @@ export class BpfProgram {
     );
   }
 
+  /** Many places of one file with one link, Linux 6.6: detaching waits once, not once a place. For `uprobe.multi` programs. */
+  attachUprobeMulti(options: UprobeMultiOptions): BpfLink {
+    const path = requirePath(options.path, 'attachUprobeMulti: path');
+    const { offsets, cookies = offsets.map(() => 0), pid } = options;
+    return this.#link(
+      call.attachUprobeMulti(
+        this.#external,
+        this.name,
+        path,
+        packed(offsets, 'offset'),
+        packed(cookies, 'cookie'),
+        pid === undefined ? -1 : requireInteger(pid, 'pid', 1, INT_MAX),
+        options.retprobe === true,
+      ),
+    );
+  }
+
   /** Attaches to a kernel function by name, as an alternative to naming it in SEC(). */
   attachKprobe(options: {
     readonly function: string;
@@ -136,36 +173,48 @@ export class BpfProgram {
     );
   }
 
-  /** tcx, Linux 6.6: a link, so nothing stays behind. In the network namespace of the calling thread. */
-  attachTcx(options: { readonly ifindex: number; readonly direction: 'ingress' | 'egress' }): BpfLink {
+  /** tcx, Linux 6.6: a link, so nothing stays behind. */
+  attachTcx(options: {
+    readonly ifindex: number;
+    readonly direction: 'ingress' | 'egress';
+    readonly netns?: NetnsOption;
+  }): BpfLink {
     const ifindex = requireInteger(options.ifindex, 'ifindex', 1, INT_MAX);
-    return this.#link(
-      call.attachTcx(this.#external, this.name, ifindex, requireDirection(options.direction)),
-    );
+    const ingress = requireDirection(options.direction);
+    const [path, cookie] = requireNetns(options.netns);
+    return this.#link(call.attachTcx(this.#external, this.name, ifindex, ingress, path, cookie));
   }
 
   /**
    * A classic clsact filter, for kernels before 6.6. It outlives a killed process: give a handle and priority of your
-   * own, so that attaching again replaces what was left. The clsact qdisc stays; others may use it by then.
+   * own, so that attaching again replaces what was left. The clsact qdisc stays; others may use it by then. While the
+   * filter is there it keeps its network namespace.
    */
   attachTc(options: {
     readonly ifindex: number;
     readonly direction: 'ingress' | 'egress';
     readonly handle: number;
     readonly priority: number;
+    readonly netns?: NetnsOption;
   }): BpfLink {
     const ifindex = requireInteger(options.ifindex, 'ifindex', 1, INT_MAX);
     const id = requireInteger(options.handle, 'handle', 1, U32_MAX);
     const priority = requireInteger(options.priority, 'priority', 1, 0xffff);
     const ingress = requireDirection(options.direction);
-    return this.#link(call.attachTc(this.#external, this.name, ifindex, ingress, id, priority));
+    const [path, cookie] = requireNetns(options.netns);
+    return this.#link(call.attachTc(this.#external, this.name, ifindex, ingress, id, priority, path, cookie));
   }
 
-  attachXdp(options: { readonly ifindex: number; readonly mode?: (typeof XDP_MODES)[number] }): BpfLink {
+  attachXdp(options: {
+    readonly ifindex: number;
+    readonly mode?: (typeof XDP_MODES)[number];
+    readonly netns?: NetnsOption;
+  }): BpfLink {
     const ifindex = requireInteger(options.ifindex, 'ifindex', 1, INT_MAX);
     const mode = XDP_MODES.indexOf(options.mode ?? 'default');
     if (mode < 0) misuse(`mode must be one of ${XDP_MODES.join(', ')}, not ${String(options.mode)}`);
-    return this.#link(call.attachXdp(this.#external, this.name, ifindex, mode));
+    const [path, cookie] = requireNetns(options.netns);
+    return this.#link(call.attachXdp(this.#external, this.name, ifindex, mode, path, cookie));
   }
 
   /** @param options `path`: a cgroup v2 directory. */
@@ -204,6 +253,16 @@ function requireDirection(direction: unknown): boolean {
   return misuse(`direction must be 'ingress' or 'egress', not ${String(direction)}`);
 }
 
+function requireNetns(netns: NetnsOption | undefined): [path: string | undefined, cookie: bigint] {
+  if (netns === undefined) return [undefined, 0n];
+  return [requirePath(netns.path, 'netns.path'), requireAddress(netns.cookie, 'netns.cookie')];
+}
+
+/** Numbers as u64 back to back. */
+function packed(values: readonly (number | bigint)[], what: string): Uint8Array {
+  return new Uint8Array(BigUint64Array.from(values.map((value) => requireAddress(value, what))).buffer);
+}
+
 function requireAddress(value: unknown, what: string): bigint {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return BigInt(value);
   if (typeof value === 'bigint' && value >= 0n && value < 1n << 64n) return value;
@@ -216,6 +275,7 @@ export class BpfLink {
   readonly program: string;
   readonly #external: External;
   readonly #object: BpfObject; // keeps the object's wrapper reachable with its links
+  #closing: Promise<void> | undefined;
 
   /** Use the `attach` methods of BpfProgram. */
   constructor(object: BpfObject, program: string, external: External) {
@@ -246,13 +306,38 @@ export class BpfLink {
     return call.linkRequest(this.#external, message);
   }
 
-  /** Undefined for a classic tc filter and a netlink socket, which are no links. */
-  info(): { readonly id: number; readonly type: string; readonly programId: number } | undefined {
+  /**
+   * Undefined for a classic tc filter and a netlink socket, which are no links. `interfaceIndex`: of tcx and XDP; 0 once
+   * the interface is gone, and the link attached to nothing.
+   */
+  info():
+    | {
+        readonly id: number;
+        readonly type: string;
+        readonly programId: number;
+        readonly interfaceIndex?: number;
+      }
+    | undefined {
     return call.linkInfo(this.#external);
   }
 
+  /** Closed, or about to be by `closeLater`. */
   get closed(): boolean {
     return call.linkIsClosed(this.#external);
+  }
+
+  /** False once closed, and where the interface of a tcx or XDP link is gone. */
+  attached(): boolean {
+    return !this.closed && this.info()?.interfaceIndex !== 0;
+  }
+
+  /**
+   * Detaches on another thread, one link after the other in the order of the calls; never rejects. What is closed so
+   * takes no more calls from now on. `close()` of the link or its object meanwhile returns when it is detached.
+   */
+  closeLater(): Promise<void> {
+    this.#closing ??= call.linkCloseLater(this.#external) as Promise<void>;
+    return this.#closing;
   }
 
   /** Detaches. Idempotent. */

@@ -88,3 +88,48 @@ export function hasProgramType(type: number): boolean {
 export function hasHelper(programType: number, helper: number): boolean {
   return call.hasHelper(programType, helper);
 }
+
+/** The interfaces of one network namespace at one moment. */
+export interface NetworkInterfaces {
+  /** SO_NETNS_COOKIE: names the namespace and is never used again, unlike its inode number. */
+  readonly cookie: bigint;
+  readonly interfaces: readonly { readonly index: number; readonly name: string }[];
+  /** There are more than were asked for. */
+  readonly more: boolean;
+}
+
+/**
+ * Lists the interfaces of a network namespace without holding the event loop. Entering another one takes CAP_SYS_ADMIN.
+ * @param path leads to the namespace (`/proc/PID/ns/net`); undefined: the process's own
+ * @throws KernelError as a rejection
+ */
+export async function networkInterfaces(path: string | undefined, limit: number): Promise<NetworkInterfaces> {
+  const { error, cookie, interfaces, more } = await call.netnsInterfaces(path, limit);
+  if (error !== 0) throw new KernelError(`cannot list the interfaces of ${path ?? 'this namespace'}`, error);
+  return { cookie, interfaces, more };
+}
+
+/**
+ * What the file system calls the file (name_to_handle_at), the same for every name of it: on an overlay it tells the
+ * lower file that two containers share, which device and inode number do not. Undefined where there is none (an
+ * overlay before Linux 6.6).
+ */
+export function fileHandle(fd: number): Buffer | undefined {
+  return call.fileHandle(fd);
+}
+
+/**
+ * Reads files of /proc, which may wait for a lock, without holding the event loop; all in one hop to another thread.
+ * @returns for each path its text, of at most `limit` bytes (`more`: there is more), or why not: `ENOENT`, `EACCES`, ...
+ */
+export async function readFiles(
+  paths: readonly string[],
+  limit: number,
+): Promise<{ readonly code: string; readonly text: string; readonly more: boolean }[]> {
+  const files: { error: number; text: string; more: boolean }[] = await call.readFiles(paths, limit);
+  return files.map(({ error, text, more }) => ({
+    code: error === 0 ? '' : errorName(error).code,
+    text,
+    more,
+  }));
+}

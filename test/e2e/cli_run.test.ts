@@ -74,11 +74,14 @@ describe('a running agent', () => {
       source: `agent at ${url}, process ${agent.child.pid}`,
       agent: { version: manifest.version, pid: agent.child.pid, ready: true },
     });
-    expect(diagnosis.agent.probes[0]).toMatchObject({ name: 'tcp', state: 'attached' });
+    const states = diagnosis.agent.probes.map(
+      ({ name, state }: Record<string, string>) => `${name} ${state}`,
+    );
+    expect(states).toEqual(expect.arrayContaining(['core attached', 'tcp attached']));
     expect(diagnosis.agent.probes[0].hooks[0].hooks).toContain('tp_btf/inet_sock_set_state');
     expect(doctor.code).toBe(0);
     const text = await run(['doctor', '--from', url]);
-    expect(text.stdout).toMatch(/^tcp +attached +connection state +tp_btf\/inet_sock_set_state/m);
+    expect(text.stdout).toMatch(/^core +attached +connection state +tp_btf\/inet_sock_set_state/m);
     const top = await run(['top', '--once', '--json', '--interval', '0.1', '--listen', listen], { wrap });
     expect(JSON.parse(top.stdout)).toMatchObject({ source: `agent at ${url}` });
     await stopped(agent, 'SIGTERM');

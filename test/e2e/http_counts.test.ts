@@ -1,10 +1,11 @@
 // Exact under full load, through the real agent: what h2load says it did, what nginx logged, and what /metrics counts at
-// both ends are the same numbers, by method, status and route. KNPTEST_HTTP_FULL=1 makes it a million each.
+// both ends are the same numbers, by method, status and route. `make test-full` makes it a million each.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { apart, endAll, h2load, Nginx } from '../kernel/http/harness.ts';
+import { sized } from '../volume.ts';
 import { killLeftovers } from './cli_process.ts';
 import { HttpAgent, METHOD_STATUS_ROUTE, type Scrape } from './http/agent.ts';
-import { sized, wrk } from './http/load.ts';
+import { wrk } from './http/load.ts';
 
 const REQUESTS = sized(1_000_000, 0.06);
 

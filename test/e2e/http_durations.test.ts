@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { endAll, freePort, Nginx, start } from '../kernel/http/harness.ts';
+import { sized } from '../volume.ts';
 import { killLeftovers } from './cli_process.ts';
 import { HttpAgent, type Scrape, type Side } from './http/agent.ts';
-import { sized } from './http/load.ts';
 
 const PEERS = join(import.meta.dirname, '../peers/http');
 const SIDES: readonly Side[] = ['server', 'client'];

@@ -4,11 +4,6 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** The size of a load: the full number with KNPTEST_HTTP_FULL=1, else `fraction` of it. */
-export function sized(full: number, fraction: number): number {
-  return process.env.KNPTEST_HTTP_FULL === '1' ? full : Math.round(full * fraction);
-}
-
 /** A wrk run: requests whose answers it read. It leaves up to one per connection in flight. */
 export async function wrk(url: string, seconds: number, connections: number): Promise<number> {
   const { stdout } = await run('wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, url]);

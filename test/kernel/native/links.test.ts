@@ -10,7 +10,17 @@ import {
   type ProgramDescription,
 } from '../../../exporter/kernel/native.ts';
 import { scaled } from '../../guests/scale.ts';
-import { callGetppid, cgroup2Mount, compile, compileTarget, Driven, runChild, u32, u64 } from './support.ts';
+import {
+  callGetppid,
+  cgroup2Mount,
+  compile,
+  compileTarget,
+  Driven,
+  runChild,
+  targetOffset,
+  u32,
+  u64,
+} from './support.ts';
 
 const features = new KernelFeatures();
 const objectPath = compile('hooks');
@@ -115,18 +125,7 @@ describe('uprobes', () => {
     second.stop();
   });
   const path = compileTarget();
-  /** Where knpt_target begins in the file, from the symbol and program header tables as binutils read them. */
-  const fileOffset = () => {
-    const address = Number(
-      `0x${/^([0-9a-f]+) T knpt_target$/m.exec(execFileSync('nm', [path], { encoding: 'utf8' }))?.[1]}`,
-    );
-    const headers = execFileSync('readelf', ['-lW', path], { encoding: 'utf8' });
-    const segment = [...headers.matchAll(/LOAD +(0x\w+) (0x\w+) 0x\w+ (0x\w+)/g)]
-      .map((m) => m.slice(1, 4).map(Number) as [number, number, number])
-      .find(([, virtual, size]) => address >= virtual && address < virtual + size);
-    if (!segment) throw new Error('knpt_target is in no segment');
-    return address - segment[1] + segment[0];
-  };
+  const fileOffset = targetOffset;
   const cookies = (object: BpfObject) => {
     const { count, keys, values } = object.map('cookies').readAll();
     return Object.fromEntries(

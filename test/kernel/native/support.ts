@@ -1,5 +1,6 @@
 // What the tests of the native layer share: compiling their programs, the driven process, what bpftool sees, children.
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -45,6 +46,19 @@ export function compileTarget(): string {
   return build(`${OUT}getppid`, [source], 'gcc', ['-O1', '-g', '-rdynamic', source]);
 }
 
+/** Where knpt_target begins in the file of `compileTarget`, from the tables of symbols and segments as binutils read them. */
+export function targetOffset(): number {
+  const path = compileTarget();
+  const symbols = execFileSync('nm', [path], { encoding: 'utf8' });
+  const address = Number(`0x${/^([0-9a-f]+) T knpt_target$/m.exec(symbols)?.[1]}`);
+  const headers = execFileSync('readelf', ['-lW', path], { encoding: 'utf8' });
+  const segment = [...headers.matchAll(/LOAD +(0x\w+) (0x\w+) 0x\w+ (0x\w+)/g)]
+    .map((m) => m.slice(1, 4).map(Number) as [number, number, number])
+    .find(([, virtual, size]) => address >= virtual && address < virtual + size);
+  if (!segment) throw new Error('knpt_target is in no segment');
+  return address - segment[1] + segment[0];
+}
+
 /** A process that makes getppid calls when told to. */
 export class Driven {
   readonly pid: number;
@@ -57,8 +71,9 @@ export class Driven {
     this.pid = child.pid as number;
   }
 
-  static async start(): Promise<Driven> {
-    const child = spawn(compileTarget(), { stdio: 'pipe' });
+  /** @param command what becomes the process; default: the program where it was compiled */
+  static async start(command: readonly string[] = [compileTarget()]): Promise<Driven> {
+    const child = spawn(command[0] as string, command.slice(1), { stdio: 'pipe' });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     await lines.next();
     return new Driven(child, lines);
@@ -72,6 +87,11 @@ export class Driven {
 
   stop(): void {
     this.#child.kill('SIGKILL');
+  }
+
+  async ended(): Promise<void> {
+    this.stop();
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit');
   }
 }
 

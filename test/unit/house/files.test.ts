@@ -13,7 +13,7 @@ import {
 } from '../../../scripts/house/files.ts';
 
 const TEXT =
-  /\.(ts|js|json|ya?ml|md|sh|c|h|cc|py|java|go|mod|toml)$|(^|\/)(Makefile|bootstrap|run|LICENSE|\.npmrc)$/;
+  /\.(ts|js|json|ya?ml|md|sh|c|h|cc|py|java|go|mod|toml)$|(^|\/)(Makefile|Dockerfile|bootstrap|as-root|vendor|pin-images|run|LICENSE|\.npmrc)$/;
 
 describe('package-lock.json', () => {
   test('has checksums and no download address', () => {

@@ -52,18 +52,48 @@ test.each([
   expect(report(source).failed.length).toBeGreaterThan(0);
 });
 
+test('how long each file took is written down, hooks included', () => {
+  const { times } = report(`${HEAD}
+    const wait = () => new Promise((done) => setTimeout(done, 600));
+    beforeAll(wait);
+    test('slow', wait);
+  `);
+  expect(times.map(({ name }) => name)).toEqual(['test/some.test.ts']);
+  expect(times[0]?.seconds).toBeGreaterThan(1.1);
+  expect(times[0]?.seconds).toBeLessThan(60);
+});
+
 test('the summary names every failed and skipped check and adds up', () => {
+  const skipped = [{ name: 'c', reason: 'no root' }];
   const text = summary([
-    { stage: 'unit', passed: 7, failed: ['a > b'], skipped: [], seconds: 3.4 },
-    { stage: 'kernel', passed: 5, failed: [], skipped: [{ name: 'c', reason: 'no root' }], seconds: 61 },
+    { stage: 'unit', passed: 7, failed: ['a > b'], skipped: [], times: [], seconds: 3.4 },
+    { stage: 'kernel', passed: 5, failed: [], skipped, times: [], seconds: 61 },
   ]);
   expect(text.trim().split('\n')).toEqual([
     'skipped  [kernel] c: no root',
     'FAILED   [unit] a > b',
     'unit             7 passed, 1 failed, 0 skipped in 3 s',
     'kernel           5 passed, 0 failed, 1 skipped in 1 min 1 s',
+    'all stages       1 min 4 s',
     '12 passed, 1 failed, 1 skipped',
   ]);
+});
+
+test('the summary lists the ten slowest files of a stage, the slowest first', () => {
+  const times = Array.from({ length: 12 }, (_, n) => ({ name: `test/${n}.test.ts`, seconds: 60 + n }));
+  const quick = { name: 'test/quick.test.ts', seconds: 0.9 };
+  const stage = { passed: 1, failed: [], skipped: [], seconds: 1 };
+  const lines = summary([
+    { ...stage, stage: 'kernel', times: [quick, ...times] },
+    { ...stage, stage: 'lint', times: [quick] },
+  ])
+    .trim()
+    .split('\n');
+  expect(lines[0]).toBe('slowest of kernel:');
+  expect(lines.slice(1, 11).map((line) => line.trim())).toEqual(
+    Array.from({ length: 10 }, (_, n) => `1 min ${11 - n} s  test/${11 - n}.test.ts`),
+  );
+  expect(lines[11]).toMatch(/^kernel /);
 });
 
 test('an unknown stage is refused with the names of those that exist', () => {
@@ -73,7 +103,13 @@ test('an unknown stage is refused with the names of those that exist', () => {
 });
 
 test('the scripts are sound bash', () => {
-  for (const script of ['scripts/bootstrap', 'scripts/as-root', '.ci/run']) {
+  for (const script of [
+    'scripts/bootstrap',
+    'scripts/as-root',
+    'scripts/vendor',
+    'scripts/pin-images',
+    '.ci/run',
+  ]) {
     execFileSync('bash', ['-n', script], { cwd: ROOT });
   }
 });
