@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { KernelFeatures } from '../../exporter/kernel/features.ts';
 import { enableBpfStats, openObject } from '../../exporter/kernel/native.ts';
-import { ROOT } from '../../scripts/house/files.ts';
+import { ROOT } from '../../scripts/architecture/files.ts';
 import { Receiver } from '../unit/spans/receiver.ts';
 import { Agent, withAgent } from './agent.ts';
 import { kept } from './kept.ts';
