@@ -157,6 +157,7 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	u64 bytes_received;
+	u64 bytes_acked;
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u32 total_retrans;

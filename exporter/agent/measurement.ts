@@ -4,13 +4,13 @@ import type { Config } from '../config/schema.ts';
 import { createIdentity, type HostedIdentity } from '../identity/create.ts';
 import type { Identity, OwnerInfo } from '../identity/types.ts';
 import { BpfLoader, ProbeError } from '../kernel/loader.ts';
+import { type RunningCore, startCore } from '../probes/core.ts';
 import { PROBES } from '../probes/definitions.ts';
 import type { AnyProbe } from '../probes/probe.ts';
 import { Collector, type Source } from '../telemetry/collector.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { SpanSink } from '../telemetry/spans/types.ts';
 import { SeriesStore } from '../telemetry/store.ts';
-import { CoreSeam } from './core.ts';
 import { createIdentitySource } from './identity_source.ts';
 import { createKernelSource } from './kernel_source.ts';
 import { ProbeSet } from './probe_set.ts';
@@ -65,9 +65,10 @@ export async function prepareMeasurement(config: Config, log: Log): Promise<Meas
   const loader = new BpfLoader();
   const problem = loader.features.preflight();
   if (problem !== undefined) throw new StartError(problem.sentence);
-  const seam = new CoreSeam();
-  const identity = await createNames(config, log, (port) => seam.known?.listener(port));
-  return new ProbedMeasurement({ config, loader, log, identity, seam });
+  let measurement: ProbedMeasurement | undefined;
+  const identity = await createNames(config, log, (port) => measurement?.listener(port));
+  measurement = new ProbedMeasurement({ config, loader, log, identity });
+  return measurement;
 }
 
 /** Prepares and starts. */
@@ -100,7 +101,6 @@ interface Parts {
   readonly loader: BpfLoader;
   readonly log: Log;
   readonly identity: HostedIdentity;
-  readonly seam: CoreSeam;
 }
 
 class ProbedMeasurement implements Measurement {
@@ -110,6 +110,7 @@ class ProbedMeasurement implements Measurement {
   readonly #parts: Parts;
   readonly #set: ProbeSet;
   readonly #kernel;
+  #core: RunningCore | undefined;
 
   constructor(parts: Parts) {
     const { config, log, identity } = parts;
@@ -126,20 +127,12 @@ class ProbedMeasurement implements Measurement {
   }
 
   async start(spans?: SpanSink): Promise<void> {
-    const { loader, log, config, seam } = this.#parts;
+    const { loader, log, config } = this.#parts;
     const { identity, store } = this;
     try {
-      await this.#set.start({
-        loader,
-        get core() {
-          return seam.core;
-        },
-        provideCore: (core) => seam.provide(core),
-        identity,
-        store,
-        spans,
-        log,
-        config,
+      await this.#set.start({ loader, identity, store, spans, log, config }, (features) => {
+        this.#core = startCore({ loader, config, identity, features });
+        return this.#core;
       });
     } catch (error) {
       await this.close();
@@ -175,6 +168,11 @@ class ProbedMeasurement implements Measurement {
     };
   }
 
+  /** Who listens on a port of this host. */
+  listener(port: number): OwnerInfo | undefined {
+    return this.#core?.listener(port);
+  }
+
   probes(): readonly ProbeStatus[] {
     return this.#set.status();
   }
@@ -198,7 +196,7 @@ class ProbedMeasurement implements Measurement {
   }
 
   coverage(): number | null {
-    const { connections, named } = this.#parts.seam.known?.coverage() ?? { connections: 0, named: 0 };
+    const { connections, named } = this.#core?.coverage() ?? { connections: 0, named: 0 };
     return connections > 0 ? named / connections : null;
   }
 

@@ -2,6 +2,7 @@
 // probes only through their interface. Made by measurement.ts.
 import type { Config } from '../config/schema.ts';
 import { ProbeError } from '../kernel/loader.ts';
+import type { CoreFeature, RunningCore } from '../probes/core.ts';
 import { PROBES } from '../probes/definitions.ts';
 import type { AnyProbe, ProbeContext, ProbeSettings, RunningProbe } from '../probes/probe.ts';
 import type { ProbeStatus } from './status.ts';
@@ -60,12 +61,23 @@ export class ProbeSet {
   }
 
   /**
-   * Starts all that are enabled. One that fails is reported, and the others go on.
+   * Starts all that are enabled. One that fails is reported, and the others go on. The core is started by the first that
+   * asks for it, with everything that any of them wants of it.
    * @throws ProbeError where some failed and none is left.
    */
-  async start(context: Omit<ProbeContext, 'shared'>): Promise<void> {
-    // A context of its own, so that what is a getter there stays one.
-    const whole: ProbeContext = Object.create(context, { shared: { value: this.#share.bind(this) } });
+  async start(
+    context: Omit<ProbeContext, 'shared' | 'core'>,
+    startCore: (features: ReadonlySet<CoreFeature>) => RunningCore,
+  ): Promise<void> {
+    const share = this.#share.bind(this);
+    const features = this.#coreFeatures();
+    const whole: ProbeContext = {
+      ...context,
+      shared: share,
+      get core() {
+        return share('core', () => startCore(features));
+      },
+    };
     for (const probe of this.#probes) {
       const outcome = await this.#startOne(probe, whole);
       this.#outcomes.set(probe.name, outcome);
@@ -74,6 +86,11 @@ export class ProbeSet {
     const failed = outcomes.find((outcome) => outcome?.error !== undefined)?.error;
     if (failed !== undefined && outcomes.every((outcome) => outcome?.status.state !== 'attached'))
       throw failed;
+  }
+
+  #coreFeatures(): ReadonlySet<CoreFeature> {
+    const enabled = this.#probes.filter(({ name }) => this.#settings[name]?.enabled === true);
+    return new Set(enabled.flatMap(({ core }) => core ?? []));
   }
 
   async #startOne(definition: AnyProbe, context: ProbeContext): Promise<Outcome> {

@@ -83,7 +83,7 @@ function tracking(): Check {
 
 const FILES = [
   '../../build/native/knp.node',
-  ...PROBES.flatMap(({ objects }) => objects.map((object) => `../../build/bpf/${object}.bpf.o`)),
+  ...['core', ...PROBES.flatMap(({ objects }) => objects)].map((object) => `../../build/bpf/${object}.bpf.o`),
 ];
 
 function files(): Check {

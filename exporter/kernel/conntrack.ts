@@ -1,4 +1,4 @@
-// The host's connection tracking as the kernel side reads it (bpf/conntrack.h): the subscription, and the one request for
+// The host's connection tracking as the kernel side reads it (bpf/core/conntrack.h): the subscription, and the one request for
 // what was there before. Nothing is read in userspace. Used by the TCP probe.
 import { readFileSync } from 'node:fs';
 import type { BpfLink, BpfProgram } from './native.ts';

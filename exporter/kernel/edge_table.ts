@@ -1,26 +1,23 @@
 // The kernel's edge table as userspace sees it: who talks to whom, what each edge has counted, who the owners
-// are, what was lost. Reads and prunes the shared maps of bpf/include/edge.h; gives no names. Used by every probe.
+// are, what was lost. Reads and prunes the shared maps of bpf/core/edge.h; gives no names. Used by every probe.
 import type { StructLayout } from './btf.ts';
+import {
+  type EdgeRole,
+  type EdgeScope,
+  type EdgeTableLayouts,
+  type EdgeTransport,
+  numberOf,
+} from './edge_layouts.ts';
 import type { BpfMap } from './native.ts';
 
-/** `enum edge_role`. */
-export type EdgeRole = 'client' | 'server' | 'listener';
-const ROLES: readonly (EdgeRole | undefined)[] = [undefined, 'client', 'server', 'listener'];
-
-/** `enum edge_scope`: how much of the remote address the kernel kept. */
-export type EdgeScope = 'exact' | 'local' | 'external' | 'range' | 'loopback';
-const SCOPES: readonly EdgeScope[] = ['exact', 'local', 'external', 'range', 'loopback'];
-
-/** `enum fixed_id`. */
-export const OWNER_NODE = 0;
-export const OWNER_OTHER = 1;
-const FIRST_ID = 16;
+export type { EdgeRole, EdgeScope, EdgeTransport };
 
 /** One edge: the two ends of its connections, as numbers. */
 export interface EdgeKey {
   readonly id: number;
   readonly role: EdgeRole;
   readonly scope: EdgeScope;
+  readonly transport: EdgeTransport;
   readonly family: 4 | 6;
   readonly owner: number;
   /** Owner of the other end where it is on this host, else 0. */
@@ -70,16 +67,6 @@ export interface EdgeTableMaps {
   readonly edge_state: BpfMap;
 }
 
-export interface EdgeTableLayouts {
-  readonly edge: StructLayout;
-  readonly edge_key: StructLayout;
-  readonly owner_info: StructLayout;
-  readonly owner_key: StructLayout;
-  readonly edge_state: StructLayout;
-  /** `enum lost_stage` in order, lower case, without prefix. */
-  readonly lostStages: readonly string[];
-}
-
 /** A prefix for the kernel's trie. */
 export interface RangeEntry {
   /** 16 bytes, v4-mapped, host bits zero. */
@@ -122,14 +109,25 @@ export class EdgeTable {
     return this.#maps.edges.maxEntries;
   }
 
-  /** Makes the edges that take the overflow. Once, before anything is attached. */
+  /** The owner that stands for the host itself. */
+  get nodeOwner(): number {
+    return this.#layouts.ids.node;
+  }
+
+  /** The owner that the rest folds into once the owner table is full. */
+  get otherOwner(): number {
+    return this.#layouts.ids.other;
+  }
+
+  /** Makes the edges that take the overflow, one per role, numbered like it. Once, before anything is attached. */
   initialise(): void {
-    const { edge } = this.#layouts;
-    for (const role of [1, 2, 3]) {
+    const { edge, ids, roles, scopes, transports } = this.#layouts;
+    for (const role of [...roles.keys()].filter((number) => number > 0)) {
       const value = Buffer.alloc(edge.size);
-      value.writeUInt32LE(OWNER_OTHER, edge.offset('key.owner'));
+      value.writeUInt32LE(ids.other, edge.offset('key.owner'));
       value.writeUInt8(role, edge.offset('key.role'));
-      value.writeUInt8(SCOPES.indexOf('external'), edge.offset('key.scope'));
+      value.writeUInt8(numberOf(scopes, 'external'), edge.offset('key.scope'));
+      value.writeUInt8(numberOf(transports, 'tcp'), edge.offset('key.transport'));
       value.writeUInt8(4, edge.offset('key.family'));
       this.#maps.edges.update(u32(role), value);
     }
@@ -145,15 +143,19 @@ export class EdgeTable {
 
   /** The key of the edge at byte `at` of a batch. */
   key(id: number, values: Buffer, at: number): EdgeKey {
-    const { edge } = this.#layouts;
-    const role = ROLES[values[at + edge.offset('key.role')] ?? 0];
-    if (role === undefined) throw new Error(`edge ${id} has no role`);
+    const { edge, ids, roles, scopes, transports } = this.#layouts;
+    const role = roles.get(values.readUInt8(at + edge.offset('key.role')));
+    const scope = scopes.get(values.readUInt8(at + edge.offset('key.scope')));
+    const transport = transports.get(values.readUInt8(at + edge.offset('key.transport')));
+    if (role === undefined || scope === undefined || transport === undefined)
+      throw new Error(`edge ${id} has no role, scope or transport that is known`);
     const address = at + edge.offset('key.address');
     const reached = at + edge.offset('key.reached');
     return {
       id,
       role,
-      scope: SCOPES[values[at + edge.offset('key.scope')] ?? 2] ?? 'external',
+      scope,
+      transport,
       family: values[at + edge.offset('key.family')] === 6 ? 6 : 4,
       owner: values.readUInt32LE(at + edge.offset('key.owner')),
       peer: values.readUInt32LE(at + edge.offset('key.peer')),
@@ -163,14 +165,14 @@ export class EdgeTable {
       address: Uint8Array.from(values.subarray(address, address + 16)),
       reached: Uint8Array.from(values.subarray(reached, reached + 16)),
       reachedPort: values.readUInt16LE(at + edge.offset('key.reached_port')),
-      other: id < FIRST_ID,
+      other: id < ids.first,
     };
   }
 
   /** Who owner `id` is; undefined for the node itself, for `other`, and while the kernel is still writing. */
   owner(id: number): Owner | undefined {
     const known = this.#owners.get(id);
-    if (known !== undefined || id < FIRST_ID) return known;
+    if (known !== undefined || id < this.#layouts.ids.first) return known;
     const value = this.#maps.owners.lookup(u32(id));
     if (value === undefined) return undefined;
     const owner = this.#decodeOwner(value);
@@ -181,36 +183,37 @@ export class EdgeTable {
 
   #decodeOwner(value: Buffer): Owner {
     const layout = this.#layouts.owner_info;
-    const text = (path: string, size: number) => {
-      const at = layout.offset(path);
+    const textAt = (at: number, size: number) => {
       const bytes = value.subarray(at, at + size);
       const end = bytes.indexOf(0);
       return Uint8Array.from(end < 0 ? bytes : bytes.subarray(0, end));
     };
+    const text = (path: string) => textAt(layout.offset(path), layout.field(path).size);
+    const path = layout.field('path');
+    const levelSize = path.size / path.type.length;
     const levels: Uint8Array[] = [];
-    const start = layout.offset('path');
-    for (let level = 0; level < 4; level++) {
-      const bytes = value.subarray(start + level * 96, start + (level + 1) * 96);
-      const end = bytes.indexOf(0);
-      if (end === 0) break;
-      levels.push(Uint8Array.from(end < 0 ? bytes : bytes.subarray(0, end)));
+    for (let level = 0; level < path.type.length; level++) {
+      const name = textAt(path.offset + level * levelSize, levelSize);
+      if (name.length === 0) break;
+      levels.push(name);
     }
     return {
       id: value.readUInt32LE(layout.offset('id')),
       pid: value.readUInt32LE(layout.offset('pid')),
       cgroupId: value.readBigUInt64LE(layout.offset('key.cgroup_id')),
       flags: value.readUInt32LE(layout.offset('flags')),
-      comm: text('comm', 16),
-      exe: text('exe', 32),
+      comm: text('comm'),
+      exe: text('exe'),
       path: levels,
     };
   }
 
   /** Who serves what `listener` listens for on `port`, where that is somebody else (socket activation). */
   acceptor(listener: number, port: number): number | undefined {
-    const key = Buffer.alloc(8);
-    key.writeUInt32LE(listener, 0);
-    key.writeUInt32LE(port, 4);
+    const { acceptor_key: layout } = this.#layouts;
+    const key = Buffer.alloc(layout.size);
+    key.writeUInt32LE(listener, layout.offset('listener_owner'));
+    key.writeUInt32LE(port, layout.offset('port'));
     return this.#maps.acceptors.lookup(key)?.readUInt32LE(0);
   }
 
@@ -223,14 +226,15 @@ export class EdgeTable {
 
   /** Makes the kernel's ranges equal to `entries`: adds, changes and removes. */
   setRanges(entries: readonly RangeEntry[]): void {
-    const wanted = new Map(entries.map((entry) => [rangeKey(entry).toString('hex'), entry]));
+    const { range, range_key, rangeKinds } = this.#layouts;
+    const wanted = new Map(entries.map((entry) => [rangeKey(range_key, entry).toString('hex'), entry]));
     for (const [hex, entry] of wanted) {
       const before = this.#ranges.get(hex);
       if (before !== undefined && before.kind === entry.kind && before.id === entry.id) continue;
-      const value = Buffer.alloc(8);
-      value.writeUInt32LE(entry.kind === 'exact' ? 1 : 2, 0);
-      value.writeUInt32LE(entry.id, 4);
-      this.#maps.ranges.update(rangeKey(entry), value);
+      const value = Buffer.alloc(range.size);
+      value.writeUInt32LE(rangeKinds[entry.kind], range.offset('kind'));
+      value.writeUInt32LE(entry.id, range.offset('id'));
+      this.#maps.ranges.update(Buffer.from(hex, 'hex'), value);
       this.#ranges.set(hex, entry);
     }
     for (const hex of [...this.#ranges.keys()].filter((key) => !wanted.has(key))) {
@@ -322,10 +326,10 @@ export class EdgeTable {
   }
 }
 
-function rangeKey(entry: RangeEntry): Buffer {
-  const key = Buffer.alloc(20);
-  key.writeUInt32LE(entry.bits, 0);
-  key.set(entry.address, 4);
+function rangeKey(layout: StructLayout, entry: RangeEntry): Buffer {
+  const key = Buffer.alloc(layout.size);
+  key.writeUInt32LE(entry.bits, layout.offset('prefix_bits'));
+  key.set(entry.address, layout.offset('address'));
   return key;
 }
 

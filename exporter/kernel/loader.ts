@@ -1,10 +1,22 @@
-// Loads the probes' BPF objects: picks, purpose by purpose, the first alternative that this kernel allows, shares maps
-// of the same name between objects, attaches, and accounts for what it all costs. Called by probes and by doctor.
+// Loads the probes' BPF objects: picks, purpose by purpose, the first alternative that this kernel allows, shares the maps
+// that a definition names, attaches, puts programs where another object's call them, and accounts for what it all costs.
+// Called by probes and by doctor.
 //
 // Nothing is pinned and only links are used, so everything is gone when the process is, also after kill -9.
 import { existsSync } from 'node:fs';
+import {
+  type Alternative,
+  blamed,
+  Candidates,
+  type Choice,
+  list,
+  ProbeError,
+  type Purpose,
+  refusal,
+  type Skipped,
+} from './alternatives.ts';
 import { Btf } from './btf.ts';
-import { type Feature, KernelFeatures } from './features.ts';
+import { KernelFeatures } from './features.ts';
 import {
   type BpfLink,
   type BpfMap,
@@ -14,49 +26,26 @@ import {
   openObject,
 } from './native.ts';
 import type { VariableValue } from './object.ts';
+import { sharedMaps } from './shared_maps.ts';
+import { closeWithTailCalls, type PlacedCall, placeTailCalls, type TailCall } from './tail_calls.ts';
 
-export interface Alternative {
-  /** Program of the object, or several that only make sense together (entry and exit). */
-  readonly program: string | readonly string[];
-  readonly needs?: readonly Feature[];
-  /** `manual`: the probe attaches it itself, with what it alone knows. Default: as SEC() says. */
-  readonly attach?: 'auto' | 'manual' | ((program: BpfProgram, object: BpfObject) => BpfLink);
-}
-
-export interface Purpose {
-  /** What the programs are for, in the field's words: `connection state`, `payload`. */
-  readonly purpose: string;
-  /** In order of preference. */
-  readonly alternatives: readonly Alternative[];
-  /** Without any alternative the probe goes on, knowing less. */
-  readonly optional?: boolean;
-}
+export { type Alternative, type Choice, ProbeError, type Purpose, type Skipped, type TailCall };
 
 export interface ProbeDefinition {
-  /** Name of the object: `tcp` for build/bpf/tcp.bpf.o. */
+  /** Name of the object: `core` for build/bpf/core.bpf.o. */
   readonly object: string;
   readonly programs: readonly Purpose[];
   /** Values of `const volatile` globals. */
   readonly rodata?: Readonly<Record<string, VariableValue>>;
   readonly maxEntries?: Readonly<Record<string, number>>;
-  /** Maps that stay this object's own even if another object has one of the same name. */
+  /** Maps that belong to an object loaded before. Their layouts must agree to the last member. */
+  readonly shares?: readonly string[];
+  /** Maps that stay this object's own though another object has one of the same name. Any other such is an error. */
   readonly privateMaps?: readonly string[];
+  /** In place before anything of this object is attached, taken out before it closes. */
+  readonly tailCalls?: readonly TailCall[];
   /** Fills maps after loading and before anything is attached. Again for every attempt. */
   readonly prepare?: (object: BpfObject) => void;
-}
-
-/** Why an alternative is not in use, as a sentence. */
-export interface Skipped {
-  readonly programs: readonly string[];
-  readonly reason: string;
-}
-
-/** What became of a purpose. `hooks` are the SEC() names in use, empty where an optional purpose has none. */
-export interface Choice {
-  readonly purpose: string;
-  readonly programs: readonly string[];
-  readonly hooks: readonly string[];
-  readonly skipped: readonly Skipped[];
 }
 
 export interface ProgramUsage {
@@ -76,18 +65,12 @@ export interface MapUsage {
   readonly capacity: number;
 }
 
-/** A probe that cannot be loaded on this kernel; the message is one sentence, `choices` tells all that was tried. */
-export class ProbeError extends Error {
-  override readonly name = 'ProbeError';
-  readonly skipped: readonly Skipped[];
-  /** Log of the verifier or of libbpf for the last refusal, possibly empty. */
-  readonly log: string;
-
-  constructor(message: string, skipped: readonly Skipped[], log: string, cause?: unknown) {
-    super(message, { cause });
-    this.skipped = skipped;
-    this.log = log;
-  }
+/** What a program cost that others reach by tail calls; the kernel accounts it to these. */
+export interface CalledProgram {
+  readonly program: string;
+  /** An estimate from some of the runs. */
+  readonly runTimeNs: number;
+  readonly runCount: number;
 }
 
 /** A loaded and attached probe. */
@@ -101,77 +84,22 @@ export interface LoadedProbe {
   readonly links: ReadonlyMap<string, BpfLink>;
   map(name: string): BpfMap;
   program(name: string): BpfProgram;
+  /** What its programs cost that are reached by tail calls, since the start. */
+  readonly called?: () => readonly CalledProgram[];
   close(): void;
 }
 
-const list = (program: string | readonly string[]): readonly string[] =>
-  typeof program === 'string' ? [program] : program;
-
-/** The alternatives of one purpose while a probe is being loaded. */
-class Candidates {
-  readonly purpose: Purpose;
-  readonly skipped: Skipped[] = [];
-  lastLog = '';
-  #next = 0;
-
-  constructor(purpose: Purpose, features: KernelFeatures) {
-    this.purpose = purpose;
-    this.#features = features;
-    this.#skipImpossible();
-  }
-  readonly #features: KernelFeatures;
-
-  get current(): Alternative | undefined {
-    return this.purpose.alternatives[this.#next];
-  }
-
-  get programs(): readonly string[] {
-    return this.current ? list(this.current.program) : [];
-  }
-
-  /** Gives up the current alternative. */
-  refuse(reason: string, log: string): void {
-    this.skipped.push({ programs: this.programs, reason });
-    this.lastLog = log;
-    this.#next++;
-    this.#skipImpossible();
-  }
-
-  #skipImpossible(): void {
-    for (; this.current; this.#next++) {
-      const missing = this.current.needs
-        ?.map((need) => this.#features.missing(need))
-        .find((m) => m !== undefined);
-      if (missing === undefined) return;
-      this.skipped.push({
-        programs: this.programs,
-        reason: `${this.programs.join(' + ')} is not used: ${missing}.`,
-      });
-    }
-  }
-
-  choice(object: BpfObject): Choice {
-    const { programs } = this;
-    const sections = new Map(object.programs.map((p) => [p.name, p.section]));
-    const rest = this.purpose.alternatives.slice(this.#next + 1).map((alternative) => ({
-      programs: list(alternative.program),
-      reason: `${list(alternative.program).join(' + ')} is not needed: ${programs.join(' + ')} works.`,
-    }));
-    const hooks = programs.map((p) => sections.get(p) ?? p);
-    return { purpose: this.purpose.purpose, programs, hooks, skipped: [...this.skipped, ...rest] };
-  }
+function typeInformation(name: string, raw: Uint8Array | undefined): Btf {
+  if (raw === undefined)
+    throw new ProbeError(`Probe ${name} was built without type information (-g).`, [], '');
+  return new Btf(raw);
 }
 
-/** The program that libbpf's log blames for a failed load. */
-function blamed(log: string): string | undefined {
-  return [
-    ...log.matchAll(/prog '([^']+)': (?:BPF program load failed|failed|-- BEGIN|missing|can't|no )/g),
-  ].at(-1)?.[1];
-}
-
-function refusal(programs: readonly string[], verb: string, error: KernelError): string {
-  const why = error.reason;
-  return `${programs.join(' + ')} is not used: the kernel refuses to ${verb} it (${error.code}${why ? `: ${why}` : ''}).`;
+/** The programs to load: the candidates' current ones, and those for tail calls that no purpose chooses among. */
+function wantedPrograms(definition: ProbeDefinition, candidates: readonly Candidates[]): Set<string> {
+  const chosen = new Set(definition.programs.flatMap((p) => p.alternatives.flatMap((a) => list(a.program))));
+  const called = (definition.tailCalls ?? []).map(({ program }) => program).filter((p) => !chosen.has(p));
+  return new Set([...candidates.flatMap((c) => c.programs), ...called]);
 }
 
 /** Loads probes and keeps them; one per agent. */
@@ -224,43 +152,58 @@ export class BpfLoader {
   /** One try with the current alternatives. Undefined: one of them was refused, another round is due. */
   #attempt(definition: ProbeDefinition, path: string, candidates: Candidates[]): LoadedProbe | undefined {
     const object = this.#open(definition, path, candidates);
+    const placed: PlacedCall[] = [];
     let probe: LoadedProbe | undefined;
     try {
       if (!this.#loadObject(definition, object, candidates)) return undefined;
       definition.prepare?.(object);
+      const calls = definition.tailCalls ?? [];
+      placeTailCalls(
+        calls,
+        object,
+        wantedPrograms(definition, candidates),
+        (name) => this.#findMap(name),
+        placed,
+      );
       const links = new Map<string, BpfLink>();
       for (const candidate of candidates) {
-        if (!this.#attach(candidate, object, links)) return undefined;
+        if (!this.#attach(definition, candidate, object, links)) return undefined;
       }
-      probe = this.#probe(definition, object, candidates, links);
+      probe = this.#probe(definition, object, { candidates, links, placed });
       return probe;
     } finally {
-      if (!probe) object.close();
+      if (!probe) closeWithTailCalls(object, placed);
     }
   }
 
   #open(definition: ProbeDefinition, path: string, candidates: Candidates[]): BpfObject {
-    const wanted = new Set(candidates.flatMap((c) => c.programs));
-    const all = new Set(definition.programs.flatMap((p) => p.alternatives.flatMap((a) => list(a.program))));
+    const wanted = wantedPrograms(definition, candidates);
     const described = openObject(path, { name: definition.object });
-    const maps = described.maps.filter(
-      (m) => m.initialSize === 0 && !definition.privateMaps?.includes(m.name),
-    );
+    const { maps } = described;
     const programs = described.programs.map((p) => p.name);
+    const raw = described.btf();
     described.close();
-    const shared = maps
-      .map((m) => [m.name, this.#sharedMap(m.name)] as const)
-      .filter((entry): entry is readonly [string, BpfMap] => entry[1] !== undefined);
+    const shared = sharedMaps(
+      {
+        name: definition.object,
+        btf: typeInformation(definition.object, raw),
+        maps,
+        shares: definition.shares ?? [],
+        own: definition.privateMaps ?? [],
+      },
+      this.#loaded,
+    );
+    if ('problem' in shared) throw new ProbeError(`The BPF object ${shared.problem}`, [], '');
     return openObject(path, {
       name: definition.object,
       rodata: definition.rodata ?? {},
       maxEntries: definition.maxEntries ?? {},
-      reuseMaps: Object.fromEntries(shared),
-      autoload: Object.fromEntries([...new Set([...programs, ...all])].map((p) => [p, wanted.has(p)])),
+      reuseMaps: shared.maps,
+      autoload: Object.fromEntries([...new Set([...programs, ...wanted])].map((p) => [p, wanted.has(p)])),
     });
   }
 
-  #sharedMap(name: string): BpfMap | undefined {
+  #findMap(name: string): BpfMap | undefined {
     const owner = this.#loaded.find((p) => !p.object.closed && p.object.maps.some((m) => m.name === name));
     return owner?.object.map(name);
   }
@@ -284,10 +227,16 @@ export class BpfLoader {
     }
   }
 
-  #attach(candidate: Candidates, object: BpfObject, links: Map<string, BpfLink>): boolean {
+  #attach(
+    { tailCalls }: ProbeDefinition,
+    candidate: Candidates,
+    object: BpfObject,
+    links: Map<string, BpfLink>,
+  ): boolean {
     const attach = candidate.current?.attach ?? 'auto';
     if (!candidate.current || attach === 'manual') return true;
     for (const name of candidate.programs) {
+      if (tailCalls?.some(({ program }) => program === name)) continue;
       const program = object.program(name);
       try {
         links.set(name, attach === 'auto' ? program.attach() : attach(program, object));
@@ -303,22 +252,22 @@ export class BpfLoader {
   #probe(
     definition: ProbeDefinition,
     object: BpfObject,
-    candidates: Candidates[],
-    links: Map<string, BpfLink>,
+    {
+      candidates,
+      links,
+      placed,
+    }: { candidates: Candidates[]; links: Map<string, BpfLink>; placed: readonly PlacedCall[] },
   ): LoadedProbe {
-    const raw = object.btf();
-    if (!raw)
-      throw new ProbeError(`Probe ${definition.object} was built without type information (-g).`, [], '');
     const probe: LoadedProbe = {
       name: definition.object,
       object,
-      btf: new Btf(raw),
+      btf: typeInformation(definition.object, object.btf()),
       choices: candidates.map((c) => c.choice(object)),
       links,
       map: (name) => object.map(name),
       program: (name) => object.program(name),
       close: () => {
-        object.close();
+        closeWithTailCalls(object, placed);
         const at = this.#loaded.indexOf(probe);
         if (at >= 0) this.#loaded.splice(at, 1);
       },

@@ -1,6 +1,7 @@
 // Maps of a loaded object: elements, whole contents, per-CPU sums. Reached through native.ts.
 import { call, type External, misuse, requireInteger, U32_MAX } from './addon.ts';
 import type { BpfObject } from './object.ts';
+import type { BpfProgram } from './program.ts';
 
 export interface MapDescription {
   readonly name: string;
@@ -14,6 +15,12 @@ export interface MapDescription {
 
 /** `u64`, `u32`: values of per-CPU maps are taken as arrays of such words and added up over the CPUs, modulo 2^64, 2^32. */
 export type SumWidth = 'u64' | 'u32';
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(requireInteger(value, 'index', 0, U32_MAX));
+  return bytes;
+}
 
 function sumBytes(sum: SumWidth | undefined): number {
   if (sum === undefined) return 0;
@@ -94,6 +101,26 @@ export class BpfMap {
   /** Writes many elements, laid out as in MapContents. Not atomic: an error leaves some written. */
   updateMany(keys: Uint8Array, values: Uint8Array, count: number): void {
     call.mapUpdateMany(this.external, keys, values, requireInteger(count, 'count', 0, U32_MAX));
+  }
+
+  /**
+   * Of a `prog_array`: tail calls to `index` run this program from now on. Throws where it has another type or prototype
+   * than the programs that call it (EINVAL).
+   */
+  setProgram(index: number, program: BpfProgram): void {
+    this.#requirePrograms();
+    call.mapUpdate(this.external, u32(index), u32(program.fd), 0);
+  }
+
+  /** Of a `prog_array`: empties the slot, if this program is in it. */
+  clearProgram(index: number, program: BpfProgram): void {
+    this.#requirePrograms();
+    const id = call.mapLookup(this.external, u32(index), 0, false)?.readUInt32LE(0);
+    if (id === program.info().id) call.mapDelete(this.external, u32(index));
+  }
+
+  #requirePrograms(): void {
+    if (this.type !== 'prog_array') misuse(`map '${this.name}' is a ${this.type} and holds no programs`);
   }
 
   /** Returns false where there was no such key. */

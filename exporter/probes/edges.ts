@@ -2,14 +2,7 @@
 // counts. Used by the probes' sources; refreshed once per collection, before them.
 import type { Detail } from '../config/schema.ts';
 import type { Identity, OwnerInfo, RemoteIdentity, Workload } from '../identity/types.ts';
-import {
-  type EdgeBatch,
-  type EdgeKey,
-  type EdgeTable,
-  OWNER_NODE,
-  OWNER_OTHER,
-  type Owner,
-} from '../kernel/edge_table.ts';
+import type { EdgeBatch, EdgeKey, EdgeTable, EdgeTransport, Owner } from '../kernel/edge_table.ts';
 
 /** The attributes that every metric about a pair carries (`EDGE` of the catalogue). */
 export interface EdgeAttributes {
@@ -22,7 +15,7 @@ export interface EdgeAttributes {
   readonly server_kind: string;
   readonly server_service: string | undefined;
   readonly server_port: string;
-  readonly transport: 'tcp';
+  readonly transport: EdgeTransport;
   readonly client_zone: string | undefined;
   readonly server_zone: string | undefined;
   readonly client_pod: string | undefined;
@@ -110,6 +103,13 @@ export class EdgeDirectory {
     this.#owners.delete(id);
   }
 
+  /** Is it one that others were folded into, or not known at all? */
+  isOther(id: number): boolean {
+    const key = this.#keys.get(id);
+    const { otherOwner } = this.#table;
+    return key === undefined || key.other || key.owner === otherOwner || key.peer === otherOwner;
+  }
+
   /** The key of a known edge. */
   key(id: number): EdgeKey | undefined {
     return this.#keys.get(id);
@@ -145,8 +145,8 @@ export class EdgeDirectory {
   }
 
   #local(owner: number): Workload | undefined {
-    if (owner === OWNER_NODE) return this.#identity.remote({ scope: 'local' }).workload;
-    if (owner === OWNER_OTHER) return OTHER;
+    if (owner === this.#table.nodeOwner) return this.#identity.remote({ scope: 'local' }).workload;
+    if (owner === this.#table.otherOwner) return OTHER;
     const info = this.ownerInfo(owner);
     if (info === undefined) return undefined;
     const workload = this.#identity.local(info);
@@ -161,7 +161,7 @@ export class EdgeDirectory {
     if (key.other) return { workload: OTHER };
     const peerId =
       key.peer === 0 ? 0 : key.role === 'client' ? this.#server(key.peer, key.remotePort) : key.peer;
-    if (peerId === OWNER_OTHER) return { workload: OTHER };
+    if (peerId === this.#table.otherOwner) return { workload: OTHER };
     const peer = peerId === 0 ? undefined : this.ownerInfo(peerId);
     if (peerId !== 0 && peer === undefined) return undefined;
     const owner = this.ownerInfo(key.owner);
@@ -265,7 +265,7 @@ export function edgeAttributes(edge: NamedEdge, { detail, zones }: EdgeLabelOpti
     server_kind: detail === 'namespace' && server.namespace !== '' ? 'Namespace' : server.kind,
     server_service: detail === 'namespace' ? undefined : edge.service,
     server_port: String(edge.port),
-    transport: 'tcp',
+    transport: edge.key.transport,
     client_zone: zones ? client.zone : undefined,
     server_zone: zones ? server.zone : undefined,
     client_pod: pod ? client.pod : undefined,

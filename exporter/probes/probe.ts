@@ -4,10 +4,7 @@
 import type { z } from 'zod';
 import type { Config } from '../config/schema.ts';
 import type { HostedIdentity } from '../identity/create.ts';
-import type { OwnerInfo } from '../identity/types.ts';
-import type { EdgeTable } from '../kernel/edge_table.ts';
 import type { BpfLoader, LoadedProbe } from '../kernel/loader.ts';
-import type { VariableValue } from '../kernel/object.ts';
 import type { AttributeDefinition, CommonAttributeName } from '../telemetry/attributes.ts';
 import type { Source } from '../telemetry/collector.ts';
 import type { MetricDefinition } from '../telemetry/definition.ts';
@@ -16,7 +13,7 @@ import type { RequestProtocol } from '../telemetry/requests/protocol.ts';
 import type { SpanSink } from '../telemetry/spans/types.ts';
 import type { SeriesStore } from '../telemetry/store.ts';
 import type { TransportTraffic } from '../telemetry/traffic.ts';
-import type { EdgeDirectory } from './edges.ts';
+import type { CoreFeature, RunningCore } from './core.ts';
 
 /** Attributes that a probe declares for its own metrics, by name. */
 export type OwnAttributes = Readonly<Record<string, AttributeDefinition>>;
@@ -43,8 +40,10 @@ export interface ProbeDefinition<
   readonly title: string;
   /** Other probes that must run for this one to work; they start first. */
   readonly needs: readonly string[];
-  /** Its BPF objects: `tcp` for build/bpf/tcp.bpf.o. */
+  /** Its own BPF objects: `http` for build/bpf/http.bpf.o. The core's is every probe's. */
   readonly objects: readonly string[];
+  /** What the core does beside its own work only where this probe is on. */
+  readonly core?: readonly CoreFeature[];
   /**
    * `expire`: a series goes when nothing has happened on it for `limits.series_idle_seconds`; for everything that names
    * workloads. `keep`: only for few series that must not vanish because nothing goes wrong.
@@ -91,8 +90,11 @@ export interface Probe<S extends z.ZodType = z.ZodType> {
 /** What every probe is given. Shared by all of them: a probe closes nothing of it. */
 export interface ProbeContext {
   readonly loader: BpfLoader;
-  /** Edges, owners and their names. */
-  readonly core: Core;
+  /**
+   * Edges, owners and their names: probes key their maps by edge and label alike. Loaded when the first probe asks for it.
+   * What keeps it from loading is thrown at each that asks.
+   */
+  readonly core: RunningCore;
   readonly identity: HostedIdentity;
   readonly store: SeriesStore;
   /** Takes sampled requests; undefined where nothing can take them, so that nothing need be sampled. */
@@ -106,26 +108,6 @@ export interface ProbeContext {
    * probes, and `doctor` shows it under `name`. What the first call throws, later ones throw again.
    */
   shared<T extends RunningProbe>(name: string, start: () => T): T;
-  /** Seam: the TCP probe's object makes the edge table as yet, and hands it over here. See agent/core.ts. */
-  provideCore(core: Core): void;
-}
-
-/** Who talks to whom, as all probes share it: they key their maps by edge and label alike. */
-export interface Core {
-  readonly table: EdgeTable;
-  readonly directory: EdgeDirectory;
-  /** What the kernel side was told of owners; every object that includes owner.h wants the same. */
-  readonly ownerRodata: Readonly<Record<string, VariableValue>>;
-  /** Who listens on a port of this host, where exactly one process does. */
-  listener(port: number): OwnerInfo | undefined;
-  /** Open connections as last read; see {@link Coverage}. */
-  coverage(): Coverage;
-}
-
-/** Open connections at the observed ends, and how many of these have an edge of their own. */
-export interface Coverage {
-  readonly connections: number;
-  readonly named: number;
 }
 
 /** A probe that counts. */

@@ -113,10 +113,13 @@ function folderOf(path: string): string {
   return parts.length > 2 ? (parts[1] as string) : 'root';
 }
 
+/** A folder among the probes that is none: what the probes of request protocols share. */
+const SHARED_BY_PROBES = 'requests';
+
 /** Name of the probe whose folder a file of exporter/probes lies in; undefined for what probes share. */
 function probeOf(file: string): string | undefined {
   const parts = file.split('/');
-  return parts.length > 3 ? parts[2] : undefined;
+  return parts.length > 3 && parts[2] !== SHARED_BY_PROBES ? parts[2] : undefined;
 }
 
 function isDataFile(path: string): boolean {

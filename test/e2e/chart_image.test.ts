@@ -86,14 +86,14 @@ function agent(capabilities: readonly string[], ...args: string[]): string {
 /** Loads and attaches BPF programs without asking first whether the rights suffice, as the agent does. */
 const LOAD = `
   const { openObject } = await import(BUILT + 'dist/kernel/native.js');
-  const path = IMAGE + 'build/bpf/tcp.bpf.o';
-  const wanted = ['tcp_state', 'conntrack_messages'];
+  const path = IMAGE + 'build/bpf/core.bpf.o';
+  const wanted = ['core_state', 'conntrack_messages'];
   const all = openObject(path).programs.map(({ name }) => name);
   const object = openObject(path, {
     autoload: Object.fromEntries(all.map((name) => [name, wanted.includes(name)])),
   });
   object.load();
-  object.program('tcp_state').attach();
+  object.program('core_state').attach();
   console.log('attached');
   const { subscribe, readAll } = await import(BUILT + 'dist/kernel/conntrack.js');
   readAll(subscribe(object.program('conntrack_messages')));

@@ -55,7 +55,7 @@ describe('a running agent', () => {
     expect(sample(text, 'knp_tcp_connections_opened_total', ...edge)).toEqual([20]);
     expect(sample(text, 'knp_build_info', `version="${manifest.version}"`)).toEqual([1]);
     expect(sample(text, 'knp_probe_ready', 'probe="tcp"')).toEqual([1]);
-    expect(sample(text, 'knp_bpf_program_runs_total', 'program="tcp_state"')[0]).toBeGreaterThan(20);
+    expect(sample(text, 'knp_bpf_program_runs_total', 'program="core_state"')[0]).toBeGreaterThan(20);
     expect(sample(text, 'knp_bpf_map_capacity', 'map="edges"')).toEqual([16_384]);
     server.close();
     expect((await fetchText(`${url}/healthz`)).status).toBe(200);
@@ -74,11 +74,14 @@ describe('a running agent', () => {
       source: `agent at ${url}, process ${agent.child.pid}`,
       agent: { version: manifest.version, pid: agent.child.pid, ready: true },
     });
-    expect(diagnosis.agent.probes[0]).toMatchObject({ name: 'tcp', state: 'attached' });
+    const states = diagnosis.agent.probes.map(
+      ({ name, state }: Record<string, string>) => `${name} ${state}`,
+    );
+    expect(states).toEqual(expect.arrayContaining(['core attached', 'tcp attached']));
     expect(diagnosis.agent.probes[0].hooks[0].hooks).toContain('tp_btf/inet_sock_set_state');
     expect(doctor.code).toBe(0);
     const text = await run(['doctor', '--from', url]);
-    expect(text.stdout).toMatch(/^tcp +attached +connection state +tp_btf\/inet_sock_set_state/m);
+    expect(text.stdout).toMatch(/^core +attached +connection state +tp_btf\/inet_sock_set_state/m);
     const top = await run(['top', '--once', '--json', '--interval', '0.1', '--listen', listen], { wrap });
     expect(JSON.parse(top.stdout)).toMatchObject({ source: `agent at ${url}` });
     await stopped(agent, 'SIGTERM');

@@ -4,12 +4,12 @@
 // 4 close, 5 bytes of direction `first byte` that are not shown (u32 in the payload), 9 end of the conversation.
 #include "http1_user.h"
 
-static void print_finished(const struct finished *f) {
-  const struct http_exchange *e = &f->exchange;
+static void print_ended(const struct request_conn *conn, const struct request *e, const struct request_end *end) {
+  (void)conn;
   printf("{\"method\":%u,\"status\":%u,\"hash\":\"%016llx\",\"minor\":%u,\"request\":%llu,\"response\":%llu,\"error\":%u,"
          "\"start\":%llu,\"first\":%llu,\"end\":%llu}\n",
-         e->method, e->status, (unsigned long long)e->path_hash, e->minor, (unsigned long long)e->request_body,
-         (unsigned long long)e->response_body, f->error, (unsigned long long)e->start_ns,
+         e->operation, e->status, (unsigned long long)e->name_hash, e->detail, (unsigned long long)e->request_bytes,
+         (unsigned long long)e->response_bytes, end->error, (unsigned long long)e->start_ns,
          (unsigned long long)e->first_byte_ns, (unsigned long long)e->end_ns);
 }
 static void print_bytes(const char *name, const u8 *bytes, u32 length, u64 hash, int cut) {
@@ -18,21 +18,20 @@ static void print_bytes(const char *name, const u8 *bytes, u32 length, u64 hash,
     printf("%02x", bytes[i]);
   printf("\",\"hash\":\"%016llx\",\"cut\":%d}\n", (unsigned long long)hash, cut);
 }
-static void print_target(const u8 *path, u32 length, u64 hash, bool cut) { print_bytes("path", path, length, hash, cut); }
-static void print_trace(const u8 *value, u32 length, bool state) {
-  print_bytes(state ? "tracestate" : "traceparent", value, length, 0, 0);
+static void print_name(const u8 *path, u32 length, u64 hash, bool cut) { print_bytes("path", path, length, hash, cut); }
+static void print_trace(enum request_trace_field field, const u8 *value, u32 length) {
+  print_bytes(field == REQUEST_TRACESTATE ? "tracestate" : "traceparent", value, length, 0, 0);
 }
 
 int main(void) {
-  struct http_conn *conn = calloc(1, sizeof(*conn));
-  struct http_call *call = calloc(1, sizeof(*call));
+  struct http1_conn *conn = calloc(1, sizeof(*conn));
+  struct http1_call *call = calloc(1, sizeof(*call));
   struct user_piece pieces[64];
   unsigned count = 0;
   u64 now = 1;
-  user_short_way = !getenv("HTTP1_STEP_BY_STEP");
-  on_finished = print_finished;
-  on_target = print_target;
-  on_trace_field = print_trace;
+  user_fast_path = !getenv("HTTP1_STEP_BY_STEP");
+  request_user = (struct request_user){
+      .named = print_name, .trace = print_trace, .ended = print_ended, .wants_traces = true};
   for (;;) {
     u8 kind;
     u32 length;
@@ -52,24 +51,21 @@ int main(void) {
       continue;
     }
     if (kind == 4) {
-      call->end.error = HTTP_ERROR_CLOSED;
+      call->end.error = REQUEST_ERROR_CLOSED;
       call->end.now_ns = now++;
-      http_end_all(conn, &call->end);
+      http1_end(conn, &call->end);
     } else if (kind == 5) {
       u32 amount;
       memcpy(&amount, bytes + 1, 4);
-      call->direction = bytes[0];
-      call->total = 0;
-      call->end.now_ns = now++;
-      if (http_begin_call(conn, call))
-        http_unseen(conn, call, amount);
+      user_unobserved(conn, call, bytes[0], amount, now++);
     } else {
-      printf("{\"flags\":%u,\"lost\":%llu}\n", conn->flags,
-             (unsigned long long)(counters[HTTP_LOST_MALFORMED] + counters[HTTP_LOST_UNSEEN] + counters[HTTP_LOST_BUDGET] +
-                                  counters[HTTP_LOST_PIPELINE] + counters[HTTP_LOST_UNMATCHED]));
+      u64 *counters = request_user.counters;
+      printf("{\"flags\":%u,\"lost\":%llu}\n", conn->base.flags,
+             (unsigned long long)(counters[REQUEST_LOST_MALFORMED] + counters[REQUEST_LOST_UNSEEN] + counters[REQUEST_LOST_BUDGET] +
+                                  counters[REQUEST_LOST_PIPELINE] + counters[REQUEST_LOST_UNMATCHED]));
       fflush(stdout);
       memset(conn, 0, sizeof(*conn));
-      memset(counters, 0, sizeof(counters));
+      memset(counters, 0, sizeof(request_user.counters));
     }
     free(bytes);
   }

@@ -1,12 +1,13 @@
 // libFuzzer target for the HTTP/1 connection logic: any bytes, cut anywhere, in both directions, with gaps and closes.
 // Beyond memory errors it checks that work is bounded, that nothing is settled twice or without having been asked, and
-// that the short way (http_whole) leaves a connection in the very state in which the step by step one leaves it.
+// that the fast path leaves a connection in the very state in which the step by step one leaves it.
 #include "http1_user.h"
+#include "protocol/http1/http1_begins.h"
 
 // One of the two ways: its connection, and a hash of everything that it told its includer, in order.
 struct way {
-  struct http_conn conn;
-  struct http_call call;
+  struct http1_conn conn;
+  struct http1_call call;
   u64 told;
   unsigned requests, finished;
 };
@@ -16,18 +17,19 @@ static void tell(const void *bytes, size_t length) {
   for (size_t i = 0; i < length; i++)
     current->told = (current->told ^ ((const u8 *)bytes)[i]) * HTTP1_FNV_PRIME;
 }
-static void check_finished(const struct finished *f) {
+static void check_ended(const struct request_conn *conn, const struct request *request, const struct request_end *end) {
+  (void)conn;
   current->finished++;
-  tell(&f->exchange, sizeof(f->exchange));
-  tell(&f->error, sizeof(f->error));
-  if (f->exchange.method == HTTP1_METHOD_NONE || f->exchange.method > HTTP1_METHOD_OTHER)
+  tell(request, sizeof(*request));
+  tell(&end->error, sizeof(end->error));
+  if (request->operation == HTTP1_METHOD_NONE || request->operation > HTTP1_METHOD_OTHER)
     abort();
-  if (f->error == HTTP_NO_ERROR && (f->exchange.status < 101 || f->exchange.status > 999))
+  if (end->error == REQUEST_NO_ERROR && (request->status < 101 || request->status > 999))
     abort();
-  if (f->error >= HTTP_ERRORS)
+  if (end->error >= REQUEST_ERRORS)
     abort();
 }
-static void check_target(const u8 *path, u32 length, u64 hash, bool cut) {
+static void check_name(const u8 *path, u32 length, u64 hash, bool cut) {
   current->requests++;
   tell(path, length);
   tell(&hash, sizeof(hash));
@@ -38,25 +40,25 @@ static void check_target(const u8 *path, u32 length, u64 hash, bool cut) {
     if (path[i] == '?' || path[i] == ' ' || path[i] == '\n' || path[i] == '#')
       abort(); // a query never leaves the kernel
 }
-static void check_trace(const u8 *value, u32 length, bool state) {
-  if (user_wants_traces) {
+static void check_trace(enum request_trace_field field, const u8 *value, u32 length) {
+  if (request_user.wants_traces) {
     tell(value, length);
-    tell(&state, sizeof(state));
+    tell(&field, sizeof(field));
   }
   if (length > HTTP1_LINE_SEEN)
     abort();
 }
 
 static void check_same(void) {
-  struct http_conn conns[2] = {ways[0]->conn, ways[1]->conn};
+  struct http1_conn conns[2] = {ways[0]->conn, ways[1]->conn};
   for (int w = 0; w < 2; w++)
     for (int d = 0; d < 2; d++) {
       struct http1_parser *parser = &conns[w].directions[d].parser;
-      struct http_direction *direction = &conns[w].directions[d];
+      struct http1_direction *direction = &conns[w].directions[d];
       if (parser->state == HTTP1_START) // of no meaning between messages
         parser->flags = parser->length = 0;
-      // the head that the short way keeps for itself
-      direction->kept = direction->kept_path_start = direction->kept_path_length = direction->not_again = 0;
+      // the head that the fast path keeps for itself
+      direction->kept = direction->kept_path_start = direction->kept_path_length = direction->cache_misses = 0;
       memset(direction->carry + direction->carried, 0, sizeof(direction->carry) - direction->carried);
     }
   if (memcmp(&conns[0], &conns[1], sizeof(conns[0])) || ways[0]->told != ways[1]->told)
@@ -65,15 +67,15 @@ static void check_same(void) {
 
 // Does to both what one record asks for, by `act`.
 static void both(void (*act)(struct way *way, void *with), void *with) {
-  static u64 counts[2][HTTP_COUNTERS];
+  static u64 counts[2][REQUEST_COUNTERS];
   for (int w = 0; w < 2; w++) {
     current = ways[w];
-    user_short_way = w == 1;
-    memset(counters, 0, sizeof(counters));
+    user_fast_path = w == 1;
+    memset(request_user.counters, 0, sizeof(request_user.counters));
     act(current, with);
-    memcpy(counts[w], counters, sizeof(counters));
+    memcpy(counts[w], request_user.counters, sizeof(counts[w]));
   }
-  if (memcmp(counts[0], counts[1], sizeof(counters)))
+  if (memcmp(counts[0], counts[1], sizeof(counts[0])))
     abort();
   check_same();
 }
@@ -85,21 +87,27 @@ struct record {
 };
 static void act_close(struct way *way, void *with) {
   struct record *record = with;
-  way->call.end.error = 1 + record->length % (HTTP_ERRORS - 1);
+  way->call.end.error = 1 + record->length % (REQUEST_ERRORS - 1);
   way->call.end.now_ns = record->now;
-  http_end_all(&way->conn, &way->call.end);
+  http1_end(&way->conn, &way->call.end);
 }
 static void act_unseen(struct way *way, void *with) {
   struct record *record = with;
-  way->call.direction = record->direction;
-  way->call.total = 0;
-  way->call.end.now_ns = record->now;
-  if (http_begin_call(&way->conn, &way->call))
-    http_unseen(&way->conn, &way->call, record->length);
+  user_unobserved(&way->conn, &way->call, record->direction, record->length, record->now);
+}
+// Classification may only say no to what the parser would not take for HTTP either.
+static bool may_begin(const struct record *record) {
+  u8 look[HTTP1_BEGINS_LOOK] = {0};
+  u64 length = record->pieces[0].length < sizeof(look) ? record->pieces[0].length : sizeof(look);
+  memcpy(look, (const void *)(uintptr_t)record->pieces[0].base, length);
+  return http1_begins(look, length, record->direction);
 }
 static void act_call(struct way *way, void *with) {
   struct record *record = with;
+  bool refused = record->now == 1 && record->count == 1 && record->pieces[0].length && !may_begin(record);
   user_call(&way->conn, &way->call, record->direction, record->pieces, record->count, record->now);
+  if (refused && (way->conn.base.flags & CONN_PROVEN))
+    abort();
   for (int d = 0; d < 2; d++)
     if (way->conn.directions[d].carried > HTTP1_LINE_SEEN ||
         way->conn.directions[d].parser.state > HTTP1_TRAILER_REST)
@@ -116,10 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       ways[w] = malloc(sizeof(*ways[w]));
     memset(ways[w], 0, sizeof(*ways[w]));
   }
-  on_finished = check_finished;
-  on_target = check_target;
-  on_trace_field = check_trace;
-  user_wants_traces = size & 1;
+  request_user = (struct request_user){
+      .named = check_name, .trace = check_trace, .ended = check_ended, .wants_traces = size & 1};
   // A record: one byte of kind and flags, one of length, the bytes.
   while (size >= 2) {
     unsigned kind = data[0], length = data[1] * ((kind & 16) ? 8 : 1);

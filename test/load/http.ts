@@ -47,11 +47,11 @@ async function pidOf(agent: Agent): Promise<number> {
   return status.pid;
 }
 
-/** Run time of the HTTP probe's programs so far, in nanoseconds, and how often they ran. */
+/** Run time of the programs on the hooks that see bytes so far, in nanoseconds, and how often they ran; with what they call. */
 async function probeTime(agent: Agent): Promise<{ nanos: number; runs: number }> {
   const text = await agent.scrape();
   const sum = (metric: string) =>
-    [...text.matchAll(new RegExp(`^${metric}\\{program="(?:http|sockio)_[^"]*"\\} (\\S+)$`, 'gm'))].reduce(
+    [...text.matchAll(new RegExp(`^${metric}\\{program="stream_[^"]*"\\} (\\S+)$`, 'gm'))].reduce(
       (total, [, value]) => total + Number(value),
       0,
     );

@@ -12,9 +12,8 @@ export const http: ProbeDefinition<
 > = {
   name: 'http',
   title: 'HTTP',
-  // The edge table is still made by the TCP probe's object.
-  needs: ['tcp'],
-  objects: ['http'],
+  needs: [],
+  objects: ['stream', 'http1'],
   series: 'expire',
   settings: HTTP_SETTINGS,
   metrics: HTTP_METRICS,

@@ -1,205 +1,16 @@
-// Turns the kernel's sampled requests into span records and hands them to the span sink. index.ts builds it, the event
-// reader calls it.
-import type { Btf, StructLayout } from '../../kernel/btf.ts';
-import { parseTraceContext, parseTraceparent } from '../../telemetry/spans/trace_context.ts';
-import type {
-  SamplingReason,
-  ServerSpanLink,
-  SpanIdentity,
-  SpanRecord,
-  SpanSink,
-  TraceContext,
-} from '../../telemetry/spans/types.ts';
-import type { EdgeDirectory } from '../edges.ts';
-import type { Paths } from './paths.ts';
-import type { Records, RequestKey } from './records.ts';
+// The span record of a sampled HTTP request. The reader of samples (exporter/probes/requests/samples.ts) calls it.
+import type { SpanRecord } from '../../telemetry/spans/types.ts';
+import type { Sample } from '../requests/samples.ts';
 import { HTTP_REQUESTS, type HttpDetail } from './requests.ts';
+import type { HttpNames } from './series.ts';
 
-/** `enum http_sampling_reason`, in order. */
-const REASONS: readonly (SamplingReason | undefined)[] = [undefined, 'error', 'slow', 'parent', 'share'];
-/** `enum edge_role`. */
-const ROLE_CLIENT = 1;
-
-const MASK = 0xffff_ffff_ffff_ffffn;
-
-/** `http_mix` of bpf/http_spans.h: splitmix64. */
-function mix(seed: bigint, request: bigint): bigint {
-  let x = (seed + request * 0x9e3779b97f4a7c15n) & MASK;
-  x = ((x ^ (x >> 30n)) * 0xbf58476d1ce4e5b9n) & MASK;
-  x = ((x ^ (x >> 27n)) * 0x94d049bb133111ebn) & MASK;
-  return x ^ (x >> 31n);
-}
-
-const hex = (value: bigint) => (value === 0n ? 1n : value).toString(16).padStart(16, '0');
-
-/** Ids of a request: those of its own span, and of its trace if it begins one. Nobody else's are the same. */
-export function idsOf(seed: bigint, request: bigint): { readonly spanId: string; readonly traceId: string } {
-  return {
-    spanId: hex(mix(seed ^ 0x5350414en, request)),
-    traceId: hex(mix(seed ^ 0x5452414345n, request)) + hex(mix(seed ^ 0x4944n, request)),
-  };
-}
-
-/** 16 bytes as text, IPv4 where it is one. */
-export function addressText(bytes: Buffer): string {
-  if (bytes.subarray(0, 10).every((b) => b === 0) && bytes.readUInt16BE(10) === 0xffff)
-    return bytes.subarray(12).join('.');
-  const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i).toString(16));
-  const text = groups.join(':');
-  const zeros = [...text.matchAll(/(?:^|:)0(?::0)+(?:$|(?=:))/g)].sort(
-    (a, b) => b[0].length - a[0].length,
-  )[0];
-  if (zeros === undefined) return text;
-  const before = text.slice(0, zeros.index);
-  const after = text.slice(zeros.index + zeros[0].length);
-  return `${before}::${after.replace(/^:/, '')}`;
-}
-
-export interface SamplesOptions {
-  readonly btf: Btf;
-  readonly records: Records;
-  readonly paths: Paths;
-  readonly directory: Pick<EdgeDirectory, 'name'>;
-  readonly sink: SpanSink;
-  /** Takes in edges that are newer than the last collection. */
-  readonly learn: () => void;
-  /** The span was accepted: leaves its id at the histogram that counts the request. */
-  readonly exemplar: (key: RequestKey, route: string, record: SpanRecord, identity: SpanIdentity) => void;
-  /** A sampled request whose edge has no name. */
-  readonly unnamed: () => void;
-}
-
-/** Where the fields of `struct http_span_event` stand. */
-class Fields {
-  readonly #layout: StructLayout;
-  readonly #at = new Map<string, number>();
-  #batch = Buffer.alloc(0);
-  #start = 0;
-
-  constructor(layout: StructLayout) {
-    this.#layout = layout;
-  }
-
-  over(batch: Buffer, start: number): this {
-    this.#batch = batch as Buffer<ArrayBuffer>;
-    this.#start = start;
-    return this;
-  }
-
-  #offset(name: string): number {
-    let at = this.#at.get(name);
-    if (at === undefined) {
-      at = this.#layout.offset(name);
-      this.#at.set(name, at);
-    }
-    return this.#start + at;
-  }
-
-  u8 = (name: string): number => this.#batch.readUInt8(this.#offset(name));
-  u16 = (name: string): number => this.#batch.readUInt16LE(this.#offset(name));
-  u32 = (name: string): number => this.#batch.readUInt32LE(this.#offset(name));
-  u64 = (name: string): bigint => this.#batch.readBigUInt64LE(this.#offset(name));
-  bytes = (name: string, length: number): Buffer =>
-    this.#batch.subarray(this.#offset(name), this.#offset(name) + length);
-  text = (name: string, length: number): string => this.bytes(name, length).toString('latin1');
-}
-
-const TRACEPARENT = 55;
-
-/** The trace context that the request carried. A tracestate that was cut loses its last member. */
-function contextOf(event: Fields): TraceContext | undefined {
-  if (event.u8('has_traceparent') === 0) return undefined;
-  const length = event.u16('tracestate_length');
-  let state = length === 0 ? undefined : event.text('tracestate', length);
-  if (state !== undefined && length >= 240 && state.includes(','))
-    state = state.slice(0, state.lastIndexOf(','));
-  return parseTraceContext(event.text('traceparent', TRACEPARENT), state);
-}
-
-/** The server span that the asking thread was serving. */
-function linkOf(event: Fields): ServerSpanLink | undefined {
-  const seed = event.u64('link_seed');
-  if (seed === 0n) return undefined;
-  const ids = idsOf(seed, event.u64('link_request'));
-  const parent =
-    event.u8('link_traceparent') === 0
-      ? undefined
-      : parseTraceparent(event.text('link_traceparent', TRACEPARENT));
-  return parent === undefined
-    ? ids
-    : { ...ids, traceId: parent.traceId, parentSpanId: parent.parentSpanId, flags: parent.flags };
-}
-
-/**
- * The Unix epoch on CLOCK_MONOTONIC. The wall clock is read in whole milliseconds, so the true difference is the largest
- * one seen; a wall clock that was set back by more than that is followed.
- */
-class EpochClock {
-  #best: bigint | undefined;
-
-  offset(): bigint {
-    const now = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint();
-    if (this.#best === undefined || now > this.#best || now < this.#best - 2_000_000n) this.#best = now;
-    return this.#best;
-  }
-}
-
-/** Makes the function that takes one event of a batch. */
-export function createSampleReader(options: SamplesOptions): (batch: Buffer, at: number) => void {
-  const { btf, records, paths, directory, sink, learn, exemplar, unnamed } = options;
-  const fields = new Fields(btf.layout('http_span_event'));
-  const clock = new EpochClock();
-
-  return (batch, at) => {
-    const event = fields.over(batch, at);
-    const edgeId = event.u32('edge_id');
-    if (directory.name(edgeId) === undefined) learn();
-    const named = directory.name(edgeId);
-    const reason = REASONS[event.u8('reason')];
-    if (named === undefined || reason === undefined) {
-      unnamed();
-      return;
-    }
-    const routeNumber = event.u32('route');
-    const pathHash = event.u64('path_hash');
-    const route = routeNumber === 0 ? (paths.resolve(edgeId, pathHash) ?? '') : paths.routeName(routeNumber);
-    const key: RequestKey = {
-      edgeId,
-      route: routeNumber,
-      pathHash,
-      status: event.u16('status'),
-      method: records.method(event.u8('method')),
-      version: event.u8('minor') === 0x30 ? '1.0' : '1.1',
-      error: records.error(event.u8('error')),
-    };
-    const record = recordOf(event, key, route, reason, { ...named, offset: clock.offset() });
-    const identity = sink.accept(record);
-    if (identity !== undefined) exemplar(key, route, record, identity);
-  };
-}
-
-type Named = NonNullable<ReturnType<EdgeDirectory['name']>> & { readonly offset: bigint };
-
-function recordOf(
-  event: Fields,
-  key: RequestKey,
-  route: string,
-  reason: SamplingReason,
-  edge: Named,
-): SpanRecord<HttpDetail> {
-  const kind = event.u8('role') === ROLE_CLIENT ? 'client' : 'server';
-  const start = event.u64('start_ns');
-  const first = event.u64('first_byte_ns');
-  const duration = event.u64('end_ns') - start;
-  const local = { address: addressText(event.bytes('local', 16)), port: event.u16('local_port') };
-  const remote = { address: addressText(event.bytes('remote', 16)), port: event.u16('remote_port') };
-  const [client, server] = kind === 'client' ? [local, remote] : [remote, local];
-  const own = idsOf(event.u64('seed'), event.u64('request'));
+/** Puts a sample in the words of HTTP. */
+export function spanRecord(sample: Sample, names: HttpNames): SpanRecord<HttpDetail> {
+  const { key, name, edge, kind, client, server, firstByteNanos } = sample;
   return {
     kind,
-    startUnixNano: start + edge.offset,
-    // an answer may be seen before the call that asked returns
-    endUnixNano: start + (duration > 0n ? duration : 0n) + edge.offset,
+    startUnixNano: sample.startUnixNano,
+    endUnixNano: sample.endUnixNano,
     client: edge.client,
     server: edge.server,
     serverAddress: server.address,
@@ -207,21 +18,21 @@ function recordOf(
     clientAddress: client.address,
     ...(client.port === 0 ? {} : { clientPort: client.port }),
     protocol: HTTP_REQUESTS,
-    operation: key.method,
-    ...(route === '' ? {} : { target: route }),
+    operation: names.method(key.operation),
+    ...(name === '' ? {} : { target: name }),
     ...(key.status === 0 ? {} : { status: key.status }),
     ...(key.error === '' ? {} : { broken: key.error }),
-    context: contextOf(event),
-    traceId: own.traceId,
-    spanId: own.spanId,
-    parent: linkOf(event),
-    reason,
-    requestBytes: Number(event.u64('request_body')),
-    responseBytes: Number(event.u64('response_body')),
+    context: sample.context,
+    traceId: sample.traceId,
+    spanId: sample.spanId,
+    parent: sample.parent,
+    reason: sample.reason,
+    requestBytes: sample.requestBytes,
+    responseBytes: sample.responseBytes,
     detail: {
-      version: key.version,
+      version: names.version(key.detail),
       scheme: 'http',
-      ...(first > start ? { timeToFirstByteNanos: first - start } : {}),
+      ...(firstByteNanos === undefined ? {} : { timeToFirstByteNanos: firstByteNanos }),
     },
   };
 }

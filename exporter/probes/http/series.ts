@@ -1,21 +1,32 @@
 // The series that one kind of request feeds: duration, time to first byte, sizes, and the service graph. Made by
 // source.ts, one for each edge, route, method, status, version and error.
+import type { Btf } from '../../kernel/btf.ts';
 import type { ServiceGraph, ServiceGraphEdge } from '../../telemetry/service_graph.ts';
 import type { Histogram, SeriesStore } from '../../telemetry/store.ts';
 import { type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
-import type { RequestKey } from './records.ts';
+import { enumNames, type RequestKey } from '../requests/records.ts';
+import type { Difference, RequestSeries } from '../requests/table.ts';
 import { HTTP_REQUESTS } from './requests.ts';
 
-/** What was added since the last collection; bounds are the catalogue's. */
-export interface Difference {
-  readonly durations: Float64Array;
-  readonly durationSeconds: number;
-  readonly firstBytes: Float64Array;
-  readonly firstByteSeconds: number;
-  readonly requestSizes: Float64Array;
-  readonly requestBytes: number;
-  readonly responseSizes: Float64Array;
-  readonly responseBytes: number;
+/** What the numbers in a key of HTTP mean. */
+export class HttpNames {
+  readonly #methods: readonly string[];
+
+  /** @param btf of the object http1 */
+  constructor(btf: Btf) {
+    this.#methods = enumNames(btf, 'http1_method', 'HTTP1_').map((name) =>
+      name.startsWith('METHOD_') ? '_OTHER' : name,
+    );
+  }
+
+  method(operation: number): string {
+    return this.#methods[operation] ?? '_OTHER';
+  }
+
+  /** '1.0' or '1.1': the kernel has the last digit. */
+  version(detail: number): string {
+    return detail === 0x30 ? '1.0' : '1.1';
+  }
 }
 
 /** Attributes of a request beside its edge's. */
@@ -23,21 +34,21 @@ export function requestAttributes(
   edge: NamedEdge,
   key: RequestKey,
   route: string | undefined,
-  labels: EdgeLabelOptions,
+  { labels, names }: { readonly labels: EdgeLabelOptions; readonly names: HttpNames },
 ) {
   const attributes = edgeAttributes(edge, labels);
   return {
     ...attributes,
-    'http.request.method': key.method,
+    'http.request.method': names.method(key.operation),
     'http.response.status_code': key.status === 0 ? undefined : key.status,
     'http.route': route === '' ? undefined : route,
     'url.scheme': 'http',
-    'network.protocol.version': key.version,
+    'network.protocol.version': names.version(key.detail),
     'error.type': HTTP_REQUESTS.errorType(attributes.reporter, { status: key.status, broken: key.error }),
   } as const;
 }
 
-export class RequestSeries {
+export class HttpSeries implements RequestSeries {
   readonly duration: Histogram;
   readonly #firstByte: Histogram | undefined;
   readonly #requestSize: Histogram;

@@ -1,233 +1,44 @@
-// The TCP probe: loads bpf/tcp.bpf.c, finds the sockets that were open before, and gives the collector its source.
-// It also makes the edge table and its names, which the other probes share.
+// The TCP probe: reads what the core object keeps of TCP by edge. Its programs are the core's own (bpf/core/), switched on
+// where this probe is.
 import type { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
-import { parseCidr } from '../../identity/address.ts';
-import type { CgroupMode, Identity } from '../../identity/types.ts';
-import { Btf } from '../../kernel/btf.ts';
-import * as conntrack from '../../kernel/conntrack.ts';
-import { EdgeTable, type EdgeTableLayouts, type EdgeTableMaps } from '../../kernel/edge_table.ts';
-import type { BpfLoader, LoadedProbe, Purpose } from '../../kernel/loader.ts';
-import { type BpfLink, type BpfObject, kernelBtf } from '../../kernel/native.ts';
-import type { VariableValue } from '../../kernel/object.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
-import { EdgeDirectory } from '../edges.ts';
+import type { RunningCore } from '../core.ts';
 import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
 import type { TCP_SETTINGS } from './settings.ts';
 import { TcpSource } from './source.ts';
 
-const PROGRAMS: readonly Purpose[] = [
-  {
-    purpose: 'connection state',
-    alternatives: [
-      {
-        // Tracepoints became preemptible: see bpf/tcp.bpf.c.
-        program: ['tcp_state', 'tcp_state_nested', 'tcp_state_nested2', 'tcp_state_nested3'],
-        needs: ['kernel:7.0'],
-      },
-      { program: ['tcp_state', 'tcp_state_nested'] },
-    ],
-  },
-  {
-    purpose: 'resets received',
-    alternatives: [{ program: ['tcp_reset_received', 'tcp_reset_received_nested'] }],
-    optional: true,
-  },
-  {
-    purpose: 'resets sent',
-    alternatives: [{ program: ['tcp_reset_sent', 'tcp_reset_sent_nested'] }],
-    optional: true,
-  },
-  {
-    purpose: 'translated addresses',
-    alternatives: [{ program: 'conntrack_messages', attach: conntrack.subscribe }],
-    optional: true,
-  },
-  {
-    purpose: 'walk over the sockets',
-    alternatives: [
-      {
-        program: 'tcp_walk',
-        needs: ['iter:bpf_sk_storage_map'],
-        attach: (program, object) => program.attachIterator({ map: object.map('sockets') }),
-      },
-      { program: 'tcp_walk_files', attach: (program) => program.attachIterator() },
-    ],
-  },
-  {
-    purpose: 'sockets that were open before',
-    alternatives: [
-      { program: ['find_listeners', 'find_sockets'], attach: (program) => program.attachIterator() },
-    ],
-  },
-];
-
 export const probe: Probe<typeof TCP_SETTINGS> = { start };
 
-/** Maps of the edge table, shared by name with every other probe's object. */
-const EDGE_MAPS: readonly (keyof EdgeTableMaps)[] = [
-  'edges',
-  'edge_ids',
-  'owners',
-  'owner_ids',
-  'named_cgroups',
-  'pairs',
-  'acceptors',
-  'ranges',
-  'edge_state',
-];
-
 export interface TcpProbeOptions {
-  readonly loader: BpfLoader;
-  readonly config: Pick<Config, 'limits' | 'detail'> & {
-    readonly identity: Pick<Config['identity'], 'include_self' | 'zones'>;
-  };
-  readonly identity: Identity & { readonly cgroupMode: CgroupMode };
+  /** Started with TCP's totals. */
+  readonly core: RunningCore;
+  readonly config: Pick<Config, 'detail'> & { readonly identity: Pick<Config['identity'], 'zones'> };
   readonly store: SeriesStore;
-  /** Process whose traffic is left out; default this one. */
-  readonly self?: number;
 }
 
 /** The running probe. */
 export interface TcpProbe {
-  readonly loaded: LoadedProbe;
-  readonly table: EdgeTable;
-  readonly directory: EdgeDirectory;
   readonly source: TcpSource;
-  /** What the kernel side was told of owners; every object that includes owner.h wants the same. */
-  readonly ownerRodata: Readonly<Record<string, VariableValue>>;
-  /** Detaches everything. Idempotent. */
   close(): void;
 }
 
-/** Number of a v1 controller in the running kernel's `css_set.subsys`; -1 for v2. */
-function cgroupSubsystem({ mode, controller }: CgroupMode): number {
-  if (mode === 'v2' || controller === undefined) return -1;
-  const name = `${controller === 'blkio' ? 'io' : controller}_cgrp_id`;
-  return new Btf(kernelBtf()).enumerator('cgroup_subsys_id', name) ?? -1;
-}
-
-function edgeTable(object: BpfObject): EdgeTable {
-  const raw = object.btf();
-  if (raw === undefined) throw new Error('the TCP object has no type information');
-  const btf = new Btf(raw);
-  const stages = btf.find('lost_stage', 'enum')?.values ?? [];
-  const layouts: EdgeTableLayouts = {
-    edge: btf.layout('edge'),
-    edge_key: btf.layout('edge_key'),
-    owner_info: btf.layout('owner_info'),
-    owner_key: btf.layout('owner_key'),
-    edge_state: btf.layout('edge_state'),
-    lostStages: stages.slice(0, -1).map(({ name }) => name.replace(/^LOST_/, '').toLowerCase()),
-  };
-  const maps = Object.fromEntries(EDGE_MAPS.map((name) => [name, object.map(name)]));
-  return new EdgeTable(maps as unknown as EdgeTableMaps, layouts);
-}
-
-function setRanges(table: EdgeTable, identity: Identity): void {
-  table.setRanges(
-    identity.ranges().flatMap(({ cidr, kind, id }) => {
-      const parsed = parseCidr(cidr);
-      return parsed === undefined ? [] : [{ address: parsed.bytes, bits: parsed.prefix, kind, id }];
-    }),
-  );
-}
-
-/** The link of whichever of the programs is in use. */
-function iterator(loaded: LoadedProbe, ...programs: string[]): BpfLink {
-  const link = programs.map((program) => loaded.links.get(program)).find((found) => found !== undefined);
-  if (link === undefined) throw new Error(`${programs.join(', ')}: not attached`);
-  return link;
-}
-
-/** Before the sockets are looked for, so that clients that were connected already find what answers them. */
-function learnTranslations(loaded: LoadedProbe): void {
-  const link = loaded.links.get('conntrack_messages');
-  if (link !== undefined) conntrack.readAll(link);
-}
-
-/**
- * Loads and attaches the probe; connections are counted from here on.
- * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
- */
-export function createTcpProbe(options: TcpProbeOptions): TcpProbe {
-  const { loader, config, identity, self = process.pid } = options;
-  const { edges, owners, sockets } = config.limits;
-  let table: EdgeTable | undefined;
-  const ownerRodata = {
-    agent_tgid: config.identity.include_self ? 0 : self,
-    cgroup_subsystem: cgroupSubsystem(identity.cgroupMode),
-  };
-  const loaded = loader.load({
-    object: 'tcp',
-    programs: PROGRAMS,
-    rodata: { ...ownerRodata, walker_tgid: self },
-    maxEntries: { edges, edge_ids: edges, owners, owner_ids: owners, pairs: sockets, backends: sockets },
-    prepare: (object) => {
-      table = edgeTable(object);
-      table.initialise();
-      setRanges(table, identity);
-    },
-  });
-  if (table === undefined) throw new Error('the loader did not prepare the TCP maps');
-  learnTranslations(loaded);
-  iterator(loaded, 'find_listeners').read();
-  iterator(loaded, 'find_sockets').read();
-  return { ...assemble(loaded, table, options), ownerRodata };
-}
-
-function assemble(
-  loaded: LoadedProbe,
-  table: EdgeTable,
-  options: TcpProbeOptions,
-): Omit<TcpProbe, 'ownerRodata'> {
-  const { config, identity, store } = options;
-  const directory = new EdgeDirectory(table, identity);
-  const walk = iterator(loaded, 'tcp_walk', 'tcp_walk_files');
-  const unsubscribe = identity.onChange(({ ranges }) => ranges && setRanges(table, identity));
+/** Connections are counted from here on. */
+export function createTcpProbe({ core, config, store }: TcpProbeOptions): TcpProbe {
   const source = new TcpSource({
-    table,
-    directory,
+    core,
     store,
     labels: { detail: config.detail, zones: config.identity.zones },
-    walk: () => void walk.read(),
-    find: () => void iterator(loaded, 'find_sockets').read(),
   });
-  const close = () => {
-    unsubscribe();
-    loaded.close();
-  };
-  return { loaded, table, directory, source, close };
+  return { source, close: () => source.close() };
 }
 
-/** What is asked of the kernel's tables that fill up, by stage of loss. */
-const FULL: readonly (readonly [stage: string, problem: string])[] = [
-  ['edge_table_full', 'the edge table is full: raise limits.edges, or the rest stays under `other`'],
-  ['owner_table_full', 'the owner table is full: raise limits.owners, or the rest stays under `other`'],
-];
-
 function start(context: ProbeContext, { detail }: z.output<typeof TCP_SETTINGS>): RunningProbe {
-  const { loader, config, identity, store } = context;
-  const tcp = createTcpProbe({
-    loader,
+  const { core, config, store } = context;
+  const { source, close } = createTcpProbe({
+    core,
     config: { ...config, detail: detail ?? config.detail },
-    identity,
     store,
   });
-  const { table, directory, ownerRodata, source, loaded, close } = tcp;
-  const lost = () => table.lost();
-  context.provideCore({
-    table,
-    directory,
-    ownerRodata,
-    listener: (port) => directory.listener(port),
-    coverage: () => source.coverage(),
-  });
-  return {
-    sources: [source],
-    objects: [loaded],
-    problems: () => FULL.filter(([stage]) => (lost()[stage] ?? 0) > 0).map(([, problem]) => problem),
-    lost,
-    close,
-  };
+  return { sources: [source], objects: [], problems: () => [], lost: () => ({}), close };
 }

@@ -1,29 +1,27 @@
-// Turns the edge table's totals into series at every collection: walk the sockets, read the edges, add what grew.
-// The collector calls it; index.ts builds it.
-import type { EdgeTable } from '../../kernel/edge_table.ts';
+// Turns TCP's totals by edge into series at every collection, after the core has walked the sockets and read the edges:
+// adds what grew. The collector calls it; index.ts builds it.
+import type { BpfMap } from '../../kernel/native.ts';
 import { runPaced } from '../../telemetry/pacing.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
+import type { RunningCore } from '../core.ts';
 import {
   type EdgeAttributes,
-  type EdgeDirectory,
   type EdgeLabelOptions,
   edgeAttributes,
   listenerAttributes,
   type NamedEdge,
-  OTHER,
 } from '../edges.ts';
-import type { Coverage } from '../probe.ts';
-import { edgeFields, edgeHistograms, type Field, type HistogramField } from './fields.ts';
-import { EdgePruner } from './pruner.ts';
-
-/** Buckets of `struct latency_histogram`. */
-const BUCKETS = 17;
+import {
+  edgeFields,
+  edgeHistograms,
+  type Field,
+  type HistogramField,
+  type TcpLayouts,
+  tcpLayouts,
+} from './fields.ts';
 
 /** About 0.1 ms of work. */
 const EDGES_PER_STEP = 64;
-
-/** Accepted sockets that nobody was seen reading are looked for among the descriptors at most this often. */
-const FIND_INTERVAL_MILLIS = 30_000;
 
 interface Adder {
   add(amount: number): void;
@@ -34,10 +32,18 @@ interface BucketAdder {
   retain(): void;
 }
 
+/** The records of one edge. An edge on which nothing was accounted yet has no totals. */
+interface Records {
+  readonly edge: Buffer;
+  readonly edgeAt: number;
+  readonly totals: Buffer;
+  readonly totalsAt: number;
+}
+
 /** What was read of one edge, and the series that it feeds. */
 interface Tracked {
-  /** The record as last read: an equal one needs no second look. */
-  readonly raw: Buffer;
+  /** The records as last read: equal ones need no second look. */
+  readonly raw: { readonly edge: Buffer; readonly totals: Buffer };
   /** What has been added to the series, by field. */
   readonly counted: Float64Array;
   /** The same for histograms: for each the sum in microseconds, then the buckets. */
@@ -49,14 +55,9 @@ interface Tracked {
 }
 
 export interface TcpSourceOptions {
-  readonly table: EdgeTable;
-  readonly directory: EdgeDirectory;
+  readonly core: RunningCore;
   readonly store: SeriesStore;
   readonly labels: EdgeLabelOptions;
-  /** One pass of `tcp_walk`: every socket adds what it has not accounted yet. */
-  readonly walk: () => void;
-  /** One pass of `find_sockets`: accepted sockets learn who holds them. */
-  readonly find: () => void;
 }
 
 /** Reads a 64-bit count; exact up to 2^53. */
@@ -74,82 +75,73 @@ export class TcpSource {
   /** Metrics that nobody else writes: left out of an exposition when this source failed. */
   readonly owns = ['tcp'] as const;
   readonly #options: TcpSourceOptions;
+  readonly #totals: BpfMap;
+  readonly #layouts: TcpLayouts;
   readonly #fields: readonly Field[];
   readonly #histograms: readonly HistogramField[];
   readonly #tracked = new Map<number, Tracked>();
-  readonly #pruner: EdgePruner;
+  readonly #none: Buffer;
   readonly #held: number;
-  #unconfirmed = 0;
-  #foundMillis = Number.NEGATIVE_INFINITY;
+  readonly #unlisten: () => void;
 
   constructor(options: TcpSourceOptions) {
+    const { loaded, source } = options.core;
     this.#options = options;
-    this.#fields = edgeFields(options.table.layout);
-    this.#histograms = edgeHistograms(options.table.layout);
-    this.#pruner = new EdgePruner(options.table, options.directory);
-    this.#held = options.table.layout.offset('sockets');
+    this.#totals = loaded.map('tcp_totals');
+    this.#layouts = tcpLayouts(loaded.btf);
+    this.#fields = edgeFields(this.#layouts);
+    this.#histograms = edgeHistograms(this.#layouts);
+    this.#none = Buffer.alloc(this.#layouts.totals.size);
+    this.#held = this.#layouts.edge.offset('sockets');
+    this.#unlisten = source.listen({ edgeRemoved: (id, last) => this.#remove(id, last) });
   }
 
-  /** Edges in the table at the last collection. */
+  /** Edges at the last collection. */
   get edges(): number {
     return this.#tracked.size;
   }
 
-  /** Open connections at the last collection, and those that have an edge of their own: no end of it is `other`. */
-  coverage(): Coverage {
-    const open = this.#fields.findIndex(({ metric }) => metric === 'knp.tcp.connections');
-    let connections = 0;
-    let named = 0;
-    for (const tracked of this.#tracked.values()) {
-      const count = tracked.counted[open] ?? 0;
-      connections += count;
-      const { client, server } = tracked.named;
-      if (client.kind !== OTHER.kind && server.kind !== OTHER.kind) named += count;
-    }
-    return { connections, named };
+  close(): void {
+    this.#unlisten();
   }
 
-  /** Adds to the store what was counted since the last call. `nowMillis`: any clock that only goes forward. */
-  collect(nowMillis: number): Promise<void> {
-    return runPaced(this.steps(nowMillis));
+  /** Adds to the store what was counted since the last call. */
+  collect(): Promise<void> {
+    return runPaced(this.steps());
   }
 
-  /** `collect` in steps of well under a millisecond, but for the walk and the reading of the table. */
-  *steps(nowMillis: number): Generator<void, void, void> {
-    const { table, directory } = this.#options;
-    this.#walk(nowMillis);
+  /** `collect` in steps of well under a millisecond, but for the reading of the table. */
+  *steps(): Generator<void, void, void> {
+    const { source } = this.#options.core;
+    const { count, ids, values, stride } = source.batch;
+    const all = this.#totals.readAll();
     yield;
-    const batch = table.read();
+    const places = new Map<number, number>();
+    for (let i = 0; i < all.count; i++)
+      places.set(all.keys.readUInt32LE(i * 4), i * this.#layouts.totals.size);
     yield;
-    directory.learn(batch);
-    yield;
-    for (let i = 0; i < batch.count; i++) {
-      const id = batch.ids[i] ?? 0;
-      const changed = this.#account(id, batch.values, i * batch.stride);
-      if (changed) this.#pruner.active(id, nowMillis);
+    for (let i = 0; i < count; i++) {
+      const id = ids[i] ?? 0;
+      const place = places.get(id);
+      const [totals, totalsAt] = place === undefined ? [this.#none, 0] : [all.values, place];
+      const changed = this.#account(id, { edge: values, edgeAt: i * stride, totals, totalsAt });
+      if (changed) source.active(id);
       if (i % EDGES_PER_STEP === EDGES_PER_STEP - 1) yield;
     }
-    for (const { id, last } of this.#pruner.prune(batch, nowMillis)) {
-      if (last !== undefined) this.#account(id, last, 0);
-      this.#tracked.delete(id);
-      directory.forget(id);
-    }
   }
 
-  #walk(nowMillis: number): void {
-    const { table, walk, find } = this.#options;
-    walk();
-    const { unconfirmed } = table.walked();
-    const waiting = unconfirmed > this.#unconfirmed;
-    this.#unconfirmed = unconfirmed;
-    if (!waiting || nowMillis - this.#foundMillis < FIND_INTERVAL_MILLIS) return;
-    this.#foundMillis = nowMillis;
-    find();
+  /** The edge has left the table: its totals go too, and are counted for the last time. */
+  #remove(id: number, edge: Buffer | undefined): void {
+    const key = Buffer.alloc(4);
+    key.writeUInt32LE(id);
+    const totals = this.#totals.lookupAndDelete(key) ?? this.#none;
+    if (edge !== undefined) this.#account(id, { edge, edgeAt: 0, totals, totalsAt: 0 });
+    this.#tracked.delete(id);
   }
 
   /** Adds what grew on one edge; says whether anything did. */
-  #account(id: number, values: Buffer, at: number): boolean {
-    const named = this.#options.directory.name(id);
+  #account(id: number, records: Records): boolean {
+    const named = this.#options.core.directory.name(id);
     if (named === undefined) return true; // Its owner is being written down at this moment: the counts wait in the kernel.
     let tracked = this.#tracked.get(id);
     if (tracked === undefined) {
@@ -158,38 +150,52 @@ export class TcpSource {
     } else if (tracked.named !== named) {
       this.#rename(tracked, named);
     }
-    const { size } = this.#options.table.layout;
-    if (tracked.raw.compare(values, at, at + size) === 0) {
+    const { raw } = tracked;
+    const held = readCount(records.edge, records.edgeAt + this.#held) !== 0;
+    if (this.#unchanged(raw, records)) {
       // Nothing moved, but while a socket holds the edge its workloads are there, and so are its series.
-      if (readCount(values, at + this.#held) !== 0) retain(tracked);
+      if (held) retain(tracked);
       return false;
     }
-    const grew = this.#addFields(tracked, values, at);
-    this.#addHistograms(tracked, values, at);
+    const grew = this.#addFields(tracked, records);
+    this.#addHistograms(tracked, records);
     // Jiffies wait until it is known how long one is.
-    if (this.#options.table.hertz !== undefined) values.copy(tracked.raw, 0, at, at + size);
+    if (this.#options.core.table.hertz !== undefined) {
+      records.edge.copy(raw.edge, 0, records.edgeAt, records.edgeAt + raw.edge.length);
+      records.totals.copy(raw.totals, 0, records.totalsAt, records.totalsAt + raw.totals.length);
+    }
     // Whatever else of this edge stood still belongs to workloads that are there.
-    if (grew || readCount(values, at + this.#held) !== 0) retain(tracked);
+    if (grew || held) retain(tracked);
     return grew;
+  }
+
+  #unchanged(raw: Tracked['raw'], { edge, edgeAt, totals, totalsAt }: Records): boolean {
+    return (
+      raw.edge.compare(edge, edgeAt, edgeAt + raw.edge.length) === 0 &&
+      raw.totals.compare(totals, totalsAt, totalsAt + raw.totals.length) === 0
+    );
   }
 
   #track(named: NamedEdge): Tracked {
     return {
-      raw: Buffer.alloc(this.#options.table.layout.size),
+      raw: { edge: Buffer.alloc(this.#layouts.edge.size), totals: Buffer.alloc(this.#layouts.totals.size) },
       counted: new Float64Array(this.#fields.length),
-      observed: this.#histograms.map(() => new Float64Array(BUCKETS + 1)),
+      observed: this.#histograms.map(({ buckets }) => new Float64Array(buckets + 1)),
       named,
       adders: [],
       histograms: [],
     };
   }
 
-  #addFields(tracked: Tracked, values: Buffer, at: number): boolean {
+  #addFields(tracked: Tracked, { edge, edgeAt, totals, totalsAt }: Records): boolean {
     let grew = false;
-    const { hertz } = this.#options.table;
+    const { hertz } = this.#options.core.table;
     const listener = tracked.named.key.role === 'listener';
     for (const [index, field] of this.#fields.entries()) {
-      const now = readCount(values, at + field.offset);
+      const now =
+        field.record === 'edge'
+          ? readCount(edge, edgeAt + field.offset)
+          : readCount(totals, totalsAt + field.offset);
       const before = tracked.counted[index] ?? 0;
       if (now === before || (field.listener === true) !== listener) continue;
       // A FIN may be counted a moment before its flag says so: the next read is right again.
@@ -203,19 +209,19 @@ export class TcpSource {
     return grew;
   }
 
-  #addHistograms(tracked: Tracked, values: Buffer, at: number): void {
-    for (const [index, { offset, metric }] of this.#histograms.entries()) {
+  #addHistograms(tracked: Tracked, { totals, totalsAt }: Records): void {
+    for (const [index, { sum: sumAt, counts: countsAt, buckets, metric }] of this.#histograms.entries()) {
       const observed = tracked.observed[index] as Float64Array;
-      const counts = new Float64Array(BUCKETS);
+      const counts = new Float64Array(buckets);
       let any = false;
-      for (let bucket = 0; bucket < BUCKETS; bucket++) {
-        const now = readCount(values, at + offset + 8 * (bucket + 1));
+      for (let bucket = 0; bucket < buckets; bucket++) {
+        const now = readCount(totals, totalsAt + countsAt + 8 * bucket);
         counts[bucket] = now - (observed[bucket + 1] ?? 0);
         any ||= counts[bucket] !== 0;
         observed[bucket + 1] = now;
       }
       if (!any) continue;
-      const sum = readCount(values, at + offset);
+      const sum = readCount(totals, totalsAt + sumAt);
       tracked.histograms[index] ??= this.#options.store.histogram(
         metric,
         this.#attributes(tracked.named) as never,

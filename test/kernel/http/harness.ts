@@ -11,6 +11,7 @@ import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity } from '../../../exporter/identity/host.ts';
 import { KernelFeatures } from '../../../exporter/kernel/features.ts';
 import { BpfLoader } from '../../../exporter/kernel/loader.ts';
+import { type RunningCore, startCore } from '../../../exporter/probes/core.ts';
 import { createHttpProbe, type HttpProbe } from '../../../exporter/probes/http/index.ts';
 import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
 import type { SpanSink } from '../../../exporter/telemetry/spans/types.ts';
@@ -22,6 +23,8 @@ export interface ProbeOptions {
   readonly http?: Partial<Config['probes']['http']>;
   readonly spans?: SpanSink;
   readonly shards?: number;
+  /** Is the TCP probe on? Default yes. */
+  readonly tcp?: boolean;
   /** Where the BPF objects are, if not in build/bpf. */
   readonly directory?: URL;
   /** What the loader takes the kernel for. */
@@ -55,7 +58,9 @@ export function missingFor(provider: (typeof ALL_PROVIDERS)[number]): string | u
 /** Both probes and the store that they fill. */
 export class Probe {
   readonly store: SeriesStore;
-  readonly tcp: TcpProbe;
+  readonly core: RunningCore;
+  /** Undefined: it is off. */
+  readonly tcp: TcpProbe | undefined;
   readonly http: HttpProbe;
   #now = Date.now();
 
@@ -77,18 +82,18 @@ export class Probe {
     const loader = new BpfLoader({ ...(directory && { directory }), ...(features && { features }) });
     const identity = createHostIdentity({});
     // The test process makes requests too: nothing is left out as the agent's own.
-    this.tcp = createTcpProbe({
+    const { tcp = true } = options;
+    this.core = startCore({
       loader,
       config: { ...config, identity: { ...config.identity, include_self: true } },
       identity,
-      store: this.store,
+      features: new Set(tcp ? ['tcp_totals'] : []),
     });
+    this.tcp = tcp ? createTcpProbe({ core: this.core, config, store: this.store }) : undefined;
     this.http = createHttpProbe({
       loader,
       config,
-      table: this.tcp.table,
-      directory: this.tcp.directory,
-      rodata: this.tcp.ownerRodata,
+      core: this.core,
       store: this.store,
       spans: options.spans,
       ...(options.shards === undefined ? {} : { shards: options.shards }),
@@ -100,7 +105,9 @@ export class Probe {
     for (let i = 0; i < 2; i++) {
       this.#now += 1000;
       this.store.begin(this.#now);
-      await this.tcp.source.collect(this.#now);
+      await this.core.source.collect(this.#now);
+      await this.tcp?.source.collect();
+      await this.http.requests.source.collect();
       await this.http.source.collect();
       this.store.settleNow();
     }
@@ -149,7 +156,8 @@ export class Probe {
 
   close(): void {
     this.http.close();
-    this.tcp.close();
+    this.tcp?.close();
+    this.core.close();
   }
 }
 

@@ -225,7 +225,7 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
   const withoutNotes = async (): Promise<void> => {
     const entry = provider === 'kprobe' ? 'kprobe' : 'entry';
     for (const [program, link] of probe.http.loaded.links)
-      if (program.startsWith('sockio_') && (program.includes(`_${entry}`) || program.includes('_begins')))
+      if (program.startsWith('stream_') && (program.includes(`_${entry}`) || program.includes('_begins')))
         link.close();
   };
 

@@ -8,8 +8,11 @@ import { BpfLoader, type ProbeDefinition, ProbeError } from '../../../exporter/k
 import { enableBpfStats, openObject } from '../../../exporter/kernel/native.ts';
 import { bpftool, callGetppid, compile, OBJECTS, programIds, u32, u64, until } from './support.ts';
 
+const SHARED = ['shared_here', 'shared_there'];
+const TAIL_CALLS = ['tail_caller', 'tail_callee'];
+
 beforeAll(() => {
-  for (const name of ['alternatives', 'maps', 'ring']) compile(name);
+  for (const name of ['alternatives', 'maps', 'ring', ...SHARED, ...TAIL_CALLS]) compile(name);
 });
 
 let loader: BpfLoader;
@@ -143,10 +146,11 @@ describe('alternatives', () => {
 
 describe('shared maps', () => {
   const calls = [{ purpose: 'calls', alternatives: alternatives('knpt_works') }];
-  test('maps of the same name are one map; the sum of what both count is in it', () => {
+  const shares = ['shared'];
+  test('a map that is declared shared is one map; the sum of what both count is in it', () => {
     const first = fresh().load(definition(calls));
     const second = loader.load(
-      definition(calls, { rodata: { target_pid: process.pid, mark: 1 }, privateMaps: ['seen'] }),
+      definition(calls, { rodata: { target_pid: process.pid, mark: 1 }, shares, privateMaps: ['seen'] }),
     );
     expect(second.map('shared').id).toBe(first.map('shared').id);
     expect(second.map('seen').id).not.toBe(first.map('seen').id);
@@ -156,7 +160,9 @@ describe('shared maps', () => {
     // the map outlives the probe that came first, and those that come later still find it
     const { id } = first.map('shared');
     first.close();
-    const third = loader.load(definition(calls, { rodata: { target_pid: process.pid, mark: 2 } }));
+    const third = loader.load(
+      definition(calls, { rodata: { target_pid: process.pid, mark: 2 }, shares, privateMaps: ['seen'] }),
+    );
     expect(third.map('shared').id).toBe(id);
     callGetppid(10);
     expect(u64(third.map('shared').lookup(u32(1)))).toBe(20);
@@ -164,6 +170,85 @@ describe('shared maps', () => {
     expect(loader.mapUsage().filter((m) => m.map === 'shared')).toEqual([
       { map: 'shared', type: 'hash', entries: 3, capacity: 100 },
     ]);
+  });
+});
+
+describe('maps of the same name', () => {
+  const there = { object: 'shared_there', programs: [] };
+  const here = (rest: Partial<ProbeDefinition>) => ({ object: 'shared_here', programs: [], ...rest });
+
+  test('laid out alike they are shared, whatever their structs are called', () => {
+    const first = fresh().load(there);
+    const second = loader.load(here({ shares: ['alike'], privateMaps: ['different'] }));
+    expect(second.map('alike').id).toBe(first.map('alike').id);
+    expect(second.map('different').id).not.toBe(first.map('different').id);
+  });
+
+  test('equal in size and not in layout is an error that says where', () => {
+    fresh().load(there);
+    const load = () => loader.load(here({ shares: ['alike', 'different'] }));
+    expect(load).toThrow(ProbeError);
+    expect(load).toThrow(
+      'The BPF object shared_here (here) shares the map different of shared_there (there), but they differ: member 1 of value is first here and second there.',
+    );
+    expect(loader.probes.map(({ name }) => name)).toEqual(['shared_there']);
+  });
+
+  test('equal by accident is an error, and so is what nobody has', () => {
+    fresh().load(there);
+    expect(() => loader.load(here({ shares: ['alike'] }))).toThrow(
+      'The BPF object shared_here and shared_there both have a map different, and it is not said whether they share it.',
+    );
+    expect(() => loader.load(here({ shares: ['misspelt'] }))).toThrow(
+      'The BPF object shared_here is said to share the map misspelt, which it does not have.',
+    );
+    expect(() => fresh().load(here({ shares: ['alike'] }))).toThrow(
+      'The BPF object shared_here shares the map alike, which no loaded object has.',
+    );
+  });
+});
+
+describe('tail calls between objects', () => {
+  const caller: ProbeDefinition = {
+    object: 'tail_caller',
+    programs: [{ purpose: 'calls', alternatives: alternatives('knpt_caller') }],
+    rodata: { target_pid: process.pid },
+  };
+  const callee = (program: string): ProbeDefinition => ({
+    object: 'tail_callee',
+    programs: [],
+    shares: ['counts'],
+    tailCalls: [{ array: 'calls', index: 2, program }],
+  });
+
+  test('the program is called while its object is open, and the slot is empty before and after', () => {
+    const counts = fresh().load(caller).map('counts');
+    const seen = () => [u64(counts.lookup(u32(0))), u64(counts.lookup(u32(1)))];
+    callGetppid(5);
+    expect(seen()).toEqual([5, 0]);
+    const called = loader.load(callee('knpt_callee'));
+    expect(called.links.size).toBe(0); // called, not attached
+    callGetppid(7);
+    expect(seen()).toEqual([5, 7]);
+    called.close();
+    callGetppid(3);
+    expect(seen()).toEqual([8, 7]);
+  });
+
+  test('a program of another prototype is refused, and its object alone is off', () => {
+    const counts = fresh().load(caller).map('counts');
+    expect(() => loader.load(callee('knpt_stranger'))).toThrow(
+      /^Probe tail_callee cannot run on this kernel: it refuses knpt_stranger in calls \(EINVAL\)\.$/,
+    );
+    expect(loader.probes.map(({ name }) => name)).toEqual(['tail_caller']);
+    callGetppid(4);
+    expect(u64(counts.lookup(u32(0)))).toBe(4);
+  });
+
+  test('without the array there is nothing to be called from', () => {
+    expect(() => fresh().load({ ...callee('knpt_callee'), shares: [] })).toThrow(
+      'Probe tail_callee has a program for calls, and no loaded object has such an array.',
+    );
   });
 });
 

@@ -5,6 +5,7 @@ import { expect } from 'vitest';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity, type HostIdentityOptions } from '../../../exporter/identity/host.ts';
 import { BpfLoader } from '../../../exporter/kernel/loader.ts';
+import { type RunningCore, startCore } from '../../../exporter/probes/core.ts';
 import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
 import type { MetricName } from '../../../exporter/telemetry/catalogue.ts';
 import { type Point, SeriesStore } from '../../../exporter/telemetry/store.ts';
@@ -125,6 +126,7 @@ export function endPeers(): void {
 /** The probe with a store of its own. */
 export class Probe {
   readonly store = new SeriesStore();
+  readonly core: RunningCore;
   readonly tcp: TcpProbe;
   #now = Date.now();
 
@@ -137,7 +139,7 @@ export class Probe {
     } = {},
   ) {
     const config = defaultConfig();
-    this.tcp = createTcpProbe({
+    this.core = startCore({
       loader: new BpfLoader(),
       config: {
         ...config,
@@ -146,11 +148,12 @@ export class Probe {
       },
       identity: createHostIdentity({
         ...options.identity,
-        listener: (port) => this.tcp.directory.listener(port),
+        listener: (port) => this.core.listener(port),
       }),
-      store: this.store,
+      features: new Set(['tcp_totals']),
       ...(options.self === undefined ? {} : { self: options.self }),
     });
+    this.tcp = createTcpProbe({ core: this.core, config, store: this.store });
     this.collect();
   }
 
@@ -158,7 +161,8 @@ export class Probe {
   collect(aheadMillis = 1000): void {
     this.#now += aheadMillis;
     this.store.begin(this.#now);
-    for (const _ of this.tcp.source.steps(this.#now));
+    for (const _ of this.core.source.steps(this.#now));
+    for (const _ of this.tcp.source.steps());
     this.store.settleNow();
   }
 
@@ -176,11 +180,12 @@ export class Probe {
   }
 
   lost(): Record<string, number> {
-    return this.tcp.table.lost();
+    return this.core.table.lost();
   }
 
   close(): void {
     this.tcp.close();
+    this.core.close();
   }
 }
 

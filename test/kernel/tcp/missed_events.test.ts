@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { BpfLink } from '../../../exporter/kernel/native.ts';
-import { buildPeer, endPeers, type Peer, Probe, sh, ss, startPeer, TwoHosts } from './harness.ts';
+import { buildPeer, endPeers, type Peer, Probe, runClient, sh, ss, startPeer, TwoHosts } from './harness.ts';
 
 let hosts: TwoHosts;
 beforeAll(() => {
@@ -15,8 +15,8 @@ afterAll(() => hosts.remove());
 
 /** Takes the programs that see a connection begin and end away; what it answers puts them back. */
 function detachState(probe: Probe): () => BpfLink[] {
-  const { loaded } = probe.tcp;
-  const names = [...loaded.links.keys()].filter((name) => name.startsWith('tcp_state'));
+  const { loaded } = probe.core;
+  const names = [...loaded.links.keys()].filter((name) => name.startsWith('core_state'));
   expect(names.length).toBeGreaterThan(1);
   for (const name of names) loaded.links.get(name)?.close();
   return () => names.map((name) => loaded.program(name).attach());
@@ -75,7 +75,86 @@ test('a client’s connection is no failed one', async () => {
     expect(probe.sum('knp.tcp.sent_bytes', labels)).toBe(served.received);
     expect(probe.sum('knp.tcp.received_bytes', labels)).toBe(served.sent);
     expect(probe.lost().established).toBe(2); // both ends
+    // That neither was seen to begin does not keep them from knowing each other.
+    for (const reporter of ['client', 'server'])
+      expect(
+        probe.sum('knp.tcp.connections_opened', {
+          reporter,
+          client_workload: 'knp-missed-c',
+          server_workload: 'knp-missed-s',
+          server_port: 21902,
+        }),
+      ).toBe(1);
     for (const link of links) link.close();
+  } finally {
+    probe.close();
+  }
+});
+
+/** Takes away the programs that see transitions; the one that sees sockets freed stays. */
+function detachTransitions(probe: Probe): void {
+  const names = [...probe.core.loaded.links.keys()].filter((name) => /^core_state(_nested\d*)?$/.test(name));
+  expect(names.length).toBeGreaterThan(0);
+  for (const name of names) probe.core.loaded.links.get(name)?.close();
+}
+
+test('ends that nobody saw count when the sockets are freed', async () => {
+  const probe = new Probe();
+  try {
+    const server = await startPeer(['serve', 'knp-missed-s', '127.0.0.1', 21903, 4]);
+    const hold = await startPeer(['hold', 'knp-missed-c', '127.0.0.1', 21903, 3, 1000, 700]);
+    await hold.exchange();
+    detachTransitions(probe);
+    await exchangeTwice(hold);
+    const served = await server.end();
+    probe.collect();
+    for (const reporter of ['client', 'server']) {
+      const labels = { reporter, client_workload: 'knp-missed-c', server_workload: 'knp-missed-s' };
+      const [sent, received] = reporter === 'server' ? ['sent', 'received'] : ['received', 'sent'];
+      expect(probe.sum(`knp.tcp.${sent}_bytes` as 'knp.tcp.sent_bytes', labels)).toBe(served.sent);
+      expect(probe.sum(`knp.tcp.${received}_bytes` as 'knp.tcp.sent_bytes', labels)).toBe(served.received);
+      expect(probe.sum('knp.tcp.connections_opened', labels)).toBe(3);
+      expect(probe.sum('knp.tcp.connections', labels)).toBe(0);
+    }
+    expect(probe.lost().established).toBe(0);
+  } finally {
+    probe.close();
+  }
+});
+
+test('connections of which neither beginning nor end was seen at the server', async () => {
+  const probe = new Probe();
+  try {
+    const server = await startPeer(['serve', 'knp-missed-s', '127.0.0.1', 21904, 4]);
+    detachTransitions(probe);
+    await runClient(['knp-missed-c', '127.0.0.1', 21904, 5, 1000, 700, 'client', 1]);
+    const served = await server.end();
+    probe.collect();
+    const labels = { ...pair('server'), server_port: 21904 };
+    expect(probe.sum('knp.tcp.connections_opened', labels)).toBe(5);
+    expect(probe.sum('knp.tcp.received_bytes', labels)).toBe(served.received);
+    expect(probe.sum('knp.tcp.sent_bytes', labels)).toBe(served.sent);
+    expect(probe.sum('knp.tcp.connections', labels)).toBe(0);
+    expect(probe.lost().established).toBe(5);
+  } finally {
+    probe.close();
+  }
+});
+
+test('a refusal that nobody saw is one all the same', async () => {
+  const probe = new Probe();
+  try {
+    sh(`ip -n ${hosts.a} neigh replace ${hosts.addressB} lladdr 02:00:00:00:00:99 dev knpv36a`);
+    const client = runClient(['knp-missed-r', hosts.addressB, 21905, 1, 17, 0, 'client', 1], hosts.a);
+    while (ss('state syn-sent dport = :21905', hosts.a).length === 0) await sleep(5);
+    detachTransitions(probe);
+    sh(`ip -n ${hosts.a} neigh del ${hosts.addressB} dev knpv36a`);
+    expect((await client).refused).toBe(1);
+    probe.collect();
+    const labels = { client_workload: 'knp-missed-r', server_port: 21905 };
+    expect(probe.sum('knp.tcp.connect_failures', { ...labels, reason: 'refused' })).toBe(1);
+    expect(probe.sum('knp.tcp.connect_failures', labels)).toBe(1);
+    expect(probe.sum('knp.tcp.connections', labels)).toBe(0);
   } finally {
     probe.close();
   }

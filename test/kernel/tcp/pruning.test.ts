@@ -9,7 +9,7 @@ const IDLE = 300_001;
 
 /** Ids of the table's edges whose local end is this process. */
 function edgesOf(probe: Probe, name: string): number[] {
-  const { table } = probe.tcp;
+  const { table } = probe.core;
   const batch = table.read();
   return [...batch.ids].filter((id, i) => {
     const owner = table.owner(table.key(id, batch.values, i * batch.stride).owner);
@@ -74,7 +74,7 @@ test('an owner goes when no edge names it any more', async () => {
     probe.collect();
     const owners = () =>
       [
-        ...probe.tcp.loaded
+        ...probe.core.loaded
           .map('owners')
           .readAll()
           .values.toString('latin1')

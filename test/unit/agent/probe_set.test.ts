@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import { ProbeSet, startOrder } from '../../../exporter/agent/probe_set.ts';
 import { ProbeError } from '../../../exporter/kernel/loader.ts';
+import type { RunningCore } from '../../../exporter/probes/core.ts';
 import type { AnyProbe, Probe, ProbeContext, RunningProbe } from '../../../exporter/probes/probe.ts';
 
 /** What happened, in order. */
@@ -11,7 +12,11 @@ beforeEach(() => {
   events = [];
 });
 
-const CONTEXT = {} as Omit<ProbeContext, 'shared'>;
+const CONTEXT = {} as Omit<ProbeContext, 'shared' | 'core'>;
+
+const noCore = (): never => {
+  throw new Error('no probe asked for the core');
+};
 
 function running(name: string, lost: Record<string, number> = {}): RunningProbe {
   const close = () => void events.push(`${name} closes`);
@@ -66,14 +71,14 @@ describe('the order', () => {
 describe('starting', () => {
   test('starts what is enabled and loads nothing else', async () => {
     const set = setOf([define('a'), define('b')], ['b']);
-    await set.start(CONTEXT);
+    await set.start(CONTEXT, noCore);
     expect(events).toEqual(['a starts']);
     expect(states(set)).toEqual({ a: 'attached', b: 'disabled' });
   });
 
   test('one that is refused says why, and the others go on', async () => {
     const set = setOf([define('a', [], refuse('No hook.')), define('b')]);
-    await set.start(CONTEXT);
+    await set.start(CONTEXT, noCore);
     expect(set.status()[0]).toEqual({
       name: 'a',
       state: 'failed',
@@ -95,7 +100,7 @@ describe('starting', () => {
       [define('a'), define('b', [], refuse('No.')), define('c', ['a']), define('d', ['b']), define('e')],
       ['a'],
     );
-    await set.start(CONTEXT);
+    await set.start(CONTEXT, noCore);
     expect(events).toEqual(['b starts', 'e starts']);
     const reasons = Object.fromEntries(set.status().map(({ name, reason }) => [name, reason]));
     expect(reasons.c).toBe('it needs the probe a, which is off: set probes.a.enabled');
@@ -103,14 +108,14 @@ describe('starting', () => {
   });
 
   test('rejects where some are refused and none is left', async () => {
-    await expect(setOf([define('a', [], refuse('No.')), define('b')], ['b']).start(CONTEXT)).rejects.toThrow(
-      'No.',
-    );
+    await expect(
+      setOf([define('a', [], refuse('No.')), define('b')], ['b']).start(CONTEXT, noCore),
+    ).rejects.toThrow('No.');
   });
 
   test('does nothing where all are off', async () => {
     const set = setOf([define('a')], ['a']);
-    await set.start(CONTEXT);
+    await set.start(CONTEXT, noCore);
     expect(set.running).toEqual([]);
   });
 
@@ -118,7 +123,7 @@ describe('starting', () => {
     const broken = define('a', [], () => {
       throw new TypeError('a bug');
     });
-    await expect(setOf([broken, define('b')]).start(CONTEXT)).rejects.toThrow(TypeError);
+    await expect(setOf([broken, define('b')]).start(CONTEXT, noCore)).rejects.toThrow(TypeError);
   });
 });
 
@@ -134,7 +139,7 @@ describe('what probes share', () => {
       return running('probe');
     };
     const set = setOf([define('a', [], start), define('b', [], start)]);
-    await set.start(CONTEXT);
+    await set.start(CONTEXT, noCore);
     expect(made[0]).toBe(made[1]);
     expect(set.running.map(({ name }) => name)).toEqual(['stream', 'a', 'b']);
     expect(states(set)).toEqual({ stream: 'attached', a: 'attached', b: 'attached' });
@@ -160,7 +165,7 @@ describe('what probes share', () => {
       return running('probe');
     };
     const set = setOf([define('a', [], start), define('b', [], start), define('c')]);
-    await set.start(CONTEXT);
+    await set.start(CONTEXT, noCore);
     expect(tries).toBe(1);
     expect(set.status().map(({ state, reason }) => [state, reason])).toEqual([
       ['failed', 'No payload.'],
@@ -176,29 +181,47 @@ test('losses add up by stage, problems are all told', async () => {
     define('b', [], () => running('b', { full: 10 })),
   ];
   const set = setOf(probes);
-  await set.start(CONTEXT);
+  await set.start(CONTEXT, noCore);
   expect(set.lost()).toEqual({ full: 11, late: 2 });
   expect(set.problems()).toEqual(['a is old', 'b is old']);
 });
 
-test('the context is the same for all, and what is asked late there is answered late', async () => {
-  let core = 'none';
-  const seen: unknown[] = [];
-  const context = {
-    get core() {
-      return core;
-    },
-  } as unknown as Omit<ProbeContext, 'shared'>;
-  const set = setOf([
-    define('a', [], () => {
-      core = 'made';
-      return running('a');
-    }),
-    define('b', ['a'], (given) => {
-      seen.push(given.core);
-      return running('b');
-    }),
-  ]);
-  await set.start(context);
-  expect(seen).toEqual(['made']);
+describe('the core', () => {
+  const core = () =>
+    ({ ...running('core', { edge_table_full: 3 }), table: 'edges' }) as unknown as RunningCore;
+  const asks: Start = (context) => {
+    expect(context.core.table).toBe('edges');
+    return running('probe');
+  };
+
+  test('is started by the first probe that asks, with what all that are enabled want of it', async () => {
+    const wanted: string[][] = [];
+    const wants = { ...define('b', [], asks), core: ['tcp_totals'] as const };
+    const set = setOf([define('a', [], asks), wants]);
+    await set.start(CONTEXT, (features) => {
+      wanted.push([...features]);
+      return core();
+    });
+    expect(wanted).toEqual([['tcp_totals']]);
+    expect(set.running.map(({ name }) => name)).toEqual(['core', 'a', 'b']);
+    expect(set.lost()).toEqual({ edge_table_full: 3 });
+  });
+
+  test('does without what only a disabled probe wants, and is not there where none asks', async () => {
+    const wants = { ...define('b', [], asks), core: ['tcp_totals'] as const };
+    const set = setOf([define('a', [], asks), wants], ['b']);
+    await set.start(CONTEXT, (features) => {
+      expect([...features]).toEqual([]);
+      return core();
+    });
+    const alone = setOf([define('a')]);
+    await alone.start(CONTEXT, noCore);
+    expect(states(alone)).toEqual({ a: 'attached' });
+  });
+
+  test('that is refused is refused to each that asks; the others go on', async () => {
+    const set = setOf([define('a', [], asks), define('b', [], asks), define('c')]);
+    await set.start(CONTEXT, refuse('No sockets.'));
+    expect(states(set)).toEqual({ a: 'failed', b: 'failed', c: 'attached' });
+  });
 });

@@ -475,7 +475,7 @@ const agent: Scenario[] = [
     series: {
       'knp_agent_cpu_seconds_total{instance="node-1:9464",mode="user"}': '0+15x60',
       'knp_agent_cpu_seconds_total{instance="node-1:9464",mode="system"}': '0+9x60',
-      'knp_bpf_program_seconds_total{instance="node-1:9464",program="tcp_state"}': '0+12x60',
+      'knp_bpf_program_seconds_total{instance="node-1:9464",program="core_state"}': '0+12x60',
     },
     at: '45m',
     fires: [

@@ -43,6 +43,11 @@ const FORBIDDEN: readonly (readonly [path: string, source: string, reason: strin
     `import { x } from './tcp/index.ts';`,
     'what probes share may not import one of them',
   ],
+  [
+    'exporter/probes/requests/a.ts',
+    `import { x } from '../http/index.ts';`,
+    'what probes share may not import one of them',
+  ],
   ['exporter/probes/tcp/a.ts', `import { x } from '../../cli/main.ts';`, 'probes may not import cli'],
   ['exporter/probes/tcp/a.ts', `import { x } from '../../agent/agent.ts';`, 'probes may not import agent'],
   ['exporter/agent/a.ts', `import { x } from '../cli/main.ts';`, 'agent may not import cli'],

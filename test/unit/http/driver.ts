@@ -69,7 +69,7 @@ function drive(input: Buffer, env: NodeJS.ProcessEnv): Buffer {
 
 /**
  * What the logic makes of each conversation. Every call takes one nanosecond of its clock.
- * @throws where the short way through a usual head (bpf/http1_head.h) says anything else than going step by step
+ * @throws where the fast path (bpf/protocol/http1/http1_fast_path.h) says anything else than going step by step
  */
 export function runConversations(conversations: readonly (readonly Step[])[]): Outcome[] {
   const input = Buffer.concat(
@@ -77,7 +77,7 @@ export function runConversations(conversations: readonly (readonly Step[])[]): O
   );
   const stdout = drive(input, {});
   if (!drive(input, { HTTP1_STEP_BY_STEP: '1' }).equals(stdout))
-    throw new Error('the short way through a head and the long one do not come to the same');
+    throw new Error('the fast path and the step loop do not come to the same');
   const outcomes: Outcome[] = [];
   let exchanges: Exchange[] = [];
   let paths: Outcome['paths'] = [];

@@ -15,6 +15,7 @@ function edge(id: number): EdgeKey {
     id,
     role: 'client',
     scope: 'exact',
+    transport: 'tcp',
     family: 4,
     owner: CLIENTS[id % CLIENTS.length] as number,
     peer: SERVERS[id % SERVERS.length] as number,
@@ -44,6 +45,8 @@ describe('names of edges', () => {
   beforeEach(() => {
     [named, asked, acceptor, revision] = [[], [], undefined, 1];
     const table = {
+      nodeOwner: 0,
+      otherOwner: 1,
       key: edge,
       owner: (id: number) => ({ id, pid: id, cgroupId: BigInt(id), flags: 0, comm: '', exe: '', path: [] }),
       nameCgroup: (id: bigint) => named.push(id),

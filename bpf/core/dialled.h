@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What a process dialled, where a program on connect() has replaced the address: see nat.h. Used by connection.h.
+ */
+#pragma once
+
+#include "address.h"
+#include "edge.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_tracing.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+/* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
+struct pt_regs___nat_x86 {
+	unsigned long si, dx, orig_ax;
+};
+struct pt_regs___nat_arm64 {
+	u64 regs[31];
+	s32 syscallno;
+};
+#pragma clang attribute pop
+
+/* The user's arguments of connect(fd, address, length), if that is the call that runs. */
+static __always_inline void *connect_argument(u64 *length)
+{
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs___nat_x86 *x86 = regs;
+	struct pt_regs___nat_arm64 *arm64 = regs;
+
+	if (bpf_core_field_exists(x86->orig_ax)) {
+		if (BPF_CORE_READ(x86, orig_ax) != 42) /* arch/x86/entry/syscalls/syscall_64.tbl */
+			return NULL;
+		*length = BPF_CORE_READ(x86, dx);
+		return (void *)BPF_CORE_READ(x86, si);
+	}
+	if (BPF_CORE_READ(arm64, syscallno) != 203) /* include/uapi/asm-generic/unistd.h */
+		return NULL;
+	*length = BPF_CORE_READ(arm64, regs[2]);
+	return (void *)BPF_CORE_READ(arm64, regs[1]);
+}
+
+/*
+ * Keeps what the process asked for, where the socket is connected to something else. Called in connect(), when the
+ * kernel has its copy of the address; a process that overwrites its own meanwhile deceives nobody but itself.
+ * Where no system call says it (io_uring, TCP Fast Open), the connection counts as one to the pod itself.
+ */
+static __noinline int find_dialled(struct sock *sk, struct socket_state *state)
+{
+	struct range_key dialled = {.prefix_bits = 128};
+	u32 *words = (u32 *)dialled.address;
+	u32 now[4] = {};
+	struct range *range;
+	struct {
+		u16 family;
+		__be16 port;
+		u32 words[6]; /* IPv4: address; IPv6: flow label, address, scope */
+	} given = {};
+	u64 length = 0;
+	void *argument = connect_argument(&length);
+
+	if (!argument || length < 8 || bpf_probe_read_user(&given, 8, argument))
+		return 0;
+	if (given.family == AF_INET) {
+		words[2] = bpf_htonl(0xffff);
+		words[3] = given.words[0];
+	} else if (given.family == AF_INET6 && length >= 24 && !bpf_probe_read_user(&given, 24, argument)) {
+		words[0] = given.words[1];
+		words[1] = given.words[2];
+		words[2] = given.words[3];
+		words[3] = given.words[4];
+	} else {
+		return 0;
+	}
+	remote_address(sk, (u8 *)now);
+	if (now[0] == words[0] && now[1] == words[1] && now[2] == words[2] && now[3] == words[3] &&
+	    sk->__sk_common.skc_dport == given.port)
+		return 0;
+	range = bpf_map_lookup_elem(&ranges, &dialled);
+	if (!range || range->kind != RANGE_KEEP)
+		return 0; /* 0.0.0.0 and the like */
+	__builtin_memcpy(state->other, dialled.address, 16);
+	state->other_port = bpf_ntohs(given.port);
+	__sync_fetch_and_or(&state->flags, SOCKET_REDIRECTED);
+	return 0;
+}

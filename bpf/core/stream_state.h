@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What the stream layer knows of a connection (see bpf/stream/). It lives in the socket's own state, so that a
+ * connection costs one storage and one lookup for everything; a stream without a socket in hand (TLS in a library) keeps
+ * the same structure in a map.
+ */
+#pragma once
+
+#include "stream/base.h"
+
+/* Protocols by number: the index of their programs in every PROG_ARRAY. Append only. */
+enum stream_protocol {
+	STREAM_UNKNOWN = 0, /* not classified: nothing is called for it */
+	STREAM_HTTP1 = 1,
+	STREAM_REDIS = 2,
+	STREAM_PROTOCOLS = 8, /* room in the arrays */
+};
+
+enum stream_flags {
+	STREAM_IGNORED = 1,    /* of no protocol that is known, or of none any more: one look-up is all that it costs */
+	STREAM_UNOBSERVED = 2, /* bytes passed that no hook showed, or that say nothing, before it was classified */
+};
+
+/* 64 bytes: they count for every socket. */
+struct stream {
+	u32 flags;    /* enum stream_flags, by atomic operations: two threads may be at work, one per direction */
+	u8 protocol;  /* enum stream_protocol */
+	u8 refused;   /* a bit for each protocol that it turned out not to be */
+	u16 looks;    /* that were in vain, at a connection that was open before the agent */
+	u32 next_position[2]; /* by direction: the sequence number that comes next */
+	u8 positioned[2];     /* `next_position` is valid */
+	u16 reserved;
+	u32 reserved2;
+	u64 answered_ns; /* when something like an answer passed before it was classified; 0: never */
+	u64 reserved3[4];
+};
+_Static_assert(sizeof(struct stream) == 64, "a stream is one cache line");
+
+/* What is known of the calls that are under way on a socket (bpf/stream/begin.h). */
+struct stream_sends {
+	u64 begin_ns; /* when the call that sends began; 0: none is under way */
+	u64 base;     /* user address of its first piece; 0: only the kernel sees what is sent */
+	u64 left;     /* the length of that */
+	u64 iov;      /* the kernel's array of the others */
+	u32 iov_left;
+	u32 position; /* TCP sequence number of its first byte */
+};
+/* Calls with several messages (sendmmsg, recvmmsg), by direction: they come in order. */
+struct stream_messages {
+	u64 array[2];
+	u32 seen[2];
+};

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * One HTTP/1 connection: steps a parser per direction through the bytes of a call, and matches answers with requests.
+ * The way in is http1_fast_path.h.
+ */
+#pragma once
+
+#include "protocol/http1/http1_messages.h"
+
+/* Steps over bytes that no hook showed: fine inside a body, else the place is lost. */
+STREAM_FUNCTION int http1_step_unobserved(struct http1_conn *conn, struct http1_call *call, u64 bytes)
+{
+	struct http1_direction *direction;
+	struct http1_parser *parser;
+	u64 used;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->io.direction & 1];
+	parser = &direction->parser;
+	if (conn->base.flags & (CONN_RESYNC | CONN_LEFT))
+		return 1;
+	if (parser->state == HTTP1_UNDECIDED && (call->io.direction & 1)) {
+		call->io.total = bytes; /* a body follows, then */
+		http1_response_headers_end(conn, call);
+		call->io.total = 0;
+	}
+	if (parser->state != HTTP1_BODY && parser->state != HTTP1_BODY_TO_CLOSE && parser->state != HTTP1_CHUNK) {
+		http1_desync_at(conn, direction, REQUEST_LOST_UNSEEN);
+		return 0;
+	}
+	used = http1_skip(parser, bytes);
+	if (parser->state == HTTP1_START) {
+		if (parser->is_response)
+			http1_response_ended(conn, call, direction);
+		else
+			http1_request_ended(conn, call, direction);
+	}
+	if (used == bytes)
+		return 1;
+	http1_desync_at(conn, direction, REQUEST_LOST_UNSEEN);
+	return 0;
+}
+
+/* Puts more bytes behind those of the window that are still unread. Says whether to go on. */
+static __always_inline int http1_refill(struct http1_conn *conn, struct http1_call *call,
+				       struct http1_direction *direction)
+{
+	struct http1_window *window = &call->window;
+	u64 unread = window->length - window->position, room, amount;
+
+	if (!call->io.left) {
+		if (stream_next_piece(&call->io))
+			return 1;
+		amount = call->io.total;
+		call->io.total = 0;
+		/* a page that is not there, or a buffer that only the kernel sees (splice) */
+		http1_step_unobserved(conn, call, amount);
+		return 0;
+	}
+	if (call->io.skip) {
+		stream_skip_piece(&call->io);
+		return 1;
+	}
+	STREAM_KEEP(unread);
+	if (unread > HTTP1_LINE_SEEN) {
+		http1_desync_at(conn, direction, REQUEST_LOST_MALFORMED); /* unreachable; bounds the index for the verifier */
+		return 0;
+	}
+	if (window->position)
+		stream_copy(window->bytes, unread, &window->bytes[window->position & HTTP1_MASK]);
+	room = direction->parser.state == HTTP1_CHUNK_SIZE ? 64 : HTTP1_WINDOW - HTTP1_LINE_SEEN;
+	if (!unread && room > 64)
+		room = HTTP1_WINDOW;
+	amount = stream_readable(&call->io, room);
+	STREAM_KEEP(amount);
+	if (amount > HTTP1_WINDOW)
+		return 0;
+	if (stream_read_user(&window->bytes[unread], amount, call->io.base)) {
+		http1_desync_at(conn, direction, REQUEST_LOST_UNREADABLE);
+		return 0;
+	}
+	stream_used(&call->io, amount);
+	window->position = 0;
+	unread += amount;
+	STREAM_KEEP(unread);
+	if (unread > HTTP1_WINDOW)
+		return 0;
+	window->length = unread;
+	http1_blank(window, unread);
+	return 1;
+}
+
+/* In a body: steps over what is in the window, then over what was not even read. */
+static __always_inline int http1_step_over(struct http1_conn *conn, struct http1_call *call,
+					  struct http1_direction *direction)
+{
+	struct http1_window *window = &call->window;
+	u64 used = http1_skip(&direction->parser, window->length - window->position);
+
+	window->position += used;
+	if (direction->parser.state == HTTP1_BODY || direction->parser.state == HTTP1_CHUNK ||
+	    direction->parser.state == HTTP1_BODY_TO_CLOSE) {
+		used = http1_skip(&direction->parser, call->io.total);
+		stream_step_over(&call->io, used);
+	}
+	if (direction->parser.state == HTTP1_START) {
+		if (call->io.direction & 1)
+			http1_response_ended(conn, call, direction);
+		else
+			http1_request_ended(conn, call, direction);
+	}
+	return call->io.total || window->position < window->length;
+}
+
+/* Bytes behind a CONNECT whose answer is not seen yet. */
+static __always_inline bool http1_awaits_tunnel(struct http1_conn *conn, struct http1_direction *direction)
+{
+	struct request *last = http1_exchange_of(conn, direction->number - 1);
+
+	if (last->operation != HTTP1_CONNECT || !(last->flags & EXCHANGE_KNOWN))
+		return false;
+	direction->parser.state = HTTP1_START;
+	return true;
+}
+
+static __always_inline int http1_on_event(struct http1_conn *conn, struct http1_call *call,
+					 struct http1_direction *direction, int event)
+{
+	switch (event) {
+	case HTTP1_TARGET:
+		if (!direction->parser.is_response)
+			http1_on_target(conn, call, direction);
+		return 1;
+	case HTTP1_LINE:
+		http1_on_target(conn, call, direction);
+		return http1_request_begun(conn, direction);
+	case HTTP1_LINE_END:
+		return direction->parser.is_response ? http1_response_begun(conn, direction)
+						     : http1_request_begun(conn, direction);
+	case HTTP1_TRACEPARENT:
+	case HTTP1_TRACESTATE:
+		http1_on_trace_field(conn, call, direction, event);
+		return 1;
+	case HTTP1_HEADERS_END:
+		return direction->parser.is_response ? http1_response_headers_end(conn, call)
+						     : http1_request_headers_end(conn, call);
+	case HTTP1_MESSAGE_END: /* of a chunked body */
+		if (direction->parser.is_response)
+			http1_response_ended(conn, call, direction);
+		else
+			http1_request_ended(conn, call, direction);
+		return 1;
+	case HTTP1_SKIP:
+		return http1_step_over(conn, call, direction);
+	case HTTP1_MALFORMED:
+		if (direction->parser.is_response || !http1_awaits_tunnel(conn, direction))
+			http1_desync_at(conn, direction, REQUEST_LOST_MALFORMED);
+		return 0;
+	}
+	return 1;
+}
+
+/* Is nothing left to be done with the bytes of the call? Whether a body follows may be asked again without any. */
+static __always_inline bool http1_used_up(struct http1_call *call, struct http1_direction *direction)
+{
+	return !call->io.total && call->window.position >= call->window.length &&
+	       direction->parser.state != HTTP1_UNDECIDED;
+}
+
+/* One step through the bytes of a call. Says whether to go on. */
+STREAM_FUNCTION int http1_step_call(struct http1_conn *conn, struct http1_call *call)
+{
+	struct http1_direction *direction;
+	int event, more;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->io.direction & 1];
+	if (direction->parser.state == HTTP1_START)
+		direction->kept = 0;
+	event = http1_step(&direction->parser, &call->window);
+	if (event == HTTP1_NEED_DATA) {
+		if (!call->io.total)
+			return 0; /* http1_end_call() keeps what is unread */
+		more = http1_refill(conn, call, direction);
+	} else {
+		if (!direction->message_ns)
+			direction->message_ns = call->io.begin_ns;
+		more = http1_on_event(conn, call, direction, event);
+		if (more && http1_used_up(call, direction))
+			return 0;
+	}
+	if (!more)
+		call->window.position = call->window.length; /* whatever it was, it is of no use */
+	return more;
+}
+
+/* Before the step loop: takes up where the last call of this direction ended. Says whether there is anything to do. */
+STREAM_FUNCTION int http1_begin_call(struct http1_conn *conn, struct http1_call *call)
+{
+	struct http1_direction *direction;
+	u64 carried;
+
+	if (!conn || !call || (conn->base.flags & (CONN_LEFT | CONN_ENDED)))
+		return 0;
+	call->end.now_ns = call->io.end_ns;
+	direction = &conn->directions[call->io.direction & 1];
+	if (direction->epoch != conn->base.epoch) {
+		direction->epoch = conn->base.epoch;
+		direction->number = conn->base.epoch_number;
+		direction->parser.state = HTTP1_START;
+		direction->message_ns = 0;
+		direction->carried = 0;
+	}
+	if ((conn->base.flags & CONN_RESYNC) && (call->io.direction & 1)) {
+		__sync_lock_test_and_set(&conn->base.unmatched_ns, call->io.end_ns);
+		if (conn->base.flags & CONN_RESYNC)
+			return 0;
+	}
+	direction->parser.is_response = call->io.direction & 1;
+	carried = direction->carried;
+	call->window.position = 0;
+	call->window.length = 0;
+	STREAM_KEEP(carried);
+	if (carried > HTTP1_LINE_SEEN)
+		return 0; /* unreachable; bounds the index for the verifier */
+	STREAM_KEEP(carried); /* older verifiers do not follow what one comparison for both bounds would say */
+	if (carried) {
+		stream_copy(call->window.bytes, carried, direction->carry);
+		http1_blank(&call->window, carried);
+		call->window.length = carried;
+	}
+	direction->carried = 0;
+	return 1;
+}
+
+/* After the step loop: keeps what is unread of an incomplete line. */
+STREAM_FUNCTION int http1_end_call(struct http1_conn *conn, struct http1_call *call)
+{
+	struct http1_direction *direction;
+	u64 unread;
+
+	if (!conn || !call)
+		return 0;
+	direction = &conn->directions[call->io.direction & 1];
+	if (call->io.total) {
+		call->io.total = 0;
+		if (!(conn->base.flags & (CONN_RESYNC | CONN_LEFT)) && !http1_awaits_tunnel(conn, direction))
+			http1_desync_at(conn, direction, REQUEST_LOST_BUDGET);
+		return 0;
+	}
+	if (conn->base.flags & CONN_LEFT)
+		return 0;
+	unread = call->window.length - call->window.position;
+	if (!unread) {
+		if (direction->parser.state == HTTP1_START)
+			direction->message_ns = 0;
+		return 0;
+	}
+	STREAM_KEEP(unread);
+	if (unread > HTTP1_LINE_SEEN) {
+		http1_desync_at(conn, direction, REQUEST_LOST_BUDGET);
+		return 0;
+	}
+	stream_copy(direction->carry, unread, &call->window.bytes[call->window.position & HTTP1_MASK]);
+	direction->kept = 0;
+	direction->carried = unread;
+	if (!direction->message_ns)
+		direction->message_ns = call->io.begin_ns;
+	return 0;
+}
+
+/* Bytes that no hook showed, of a call or before it. The rest of a line that was incomplete did not come, then. */
+STREAM_FUNCTION int http1_unobserved(struct http1_conn *conn, struct http1_call *call, u64 bytes)
+{
+	if (!conn || !call || !http1_begin_call(conn, call))
+		return 0;
+	call->io.total = 0;
+	http1_step_unobserved(conn, call, bytes);
+	call->window.position = call->window.length;
+	http1_end_call(conn, call);
+	return 0;
+}

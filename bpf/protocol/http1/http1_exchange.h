@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The state of one HTTP/1 connection, and the ring of exchanges in which requests meet their answers.
+ * http1_messages.h fills it, http1_conn.h steps through the bytes for both.
+ *
+ * Two threads may be at work on one connection, one per direction. Each owns its direction; what both
+ * touch is the ring of exchanges: request n and answer n meet in slot n, in either order, and the one that
+ * comes second settles it. An answer may be seen before its request: a send is seen when it returns.
+ */
+#pragma once
+
+#include "protocol/http1/http1_parser.h"
+#include "requests/requests.h"
+#include "stream/call.h"
+
+#define HTTP1_PIPELINE 16 /* requests without an answer at once; a power of two */
+
+/* `flags` of an exchange, which is a struct request. */
+enum http1_exchange_flags {
+	EXCHANGE_KNOWN = 1,	   /* the request's head is complete */
+	EXCHANGE_REQUEST_DONE = 2, /* nothing more to learn from the request */
+	EXCHANGE_ANSWERED = 4,	   /* a status line was seen */
+	EXCHANGE_RESPONSE_DONE = 8,
+	EXCHANGE_CLAIMED = 16,	   /* being settled */
+	EXCHANGE_DEFERRED = 32,	   /* whether the answer has a body depends on a request not seen yet */
+	EXCHANGE_SETTLED_EARLY = 64, /* a deferred one, settled when its request turned up */
+};
+
+struct http1_direction {
+	/* what every message touches: a cache line */
+	struct http1_parser parser;
+	u64 message_ns; /* first byte of the current message; 0 before it */
+	u32 name;	/* of the current request; 0: not known yet */
+	u16 number;	/* of the current message */
+	u16 epoch;	/* see struct request_conn */
+	/* and most of them another */
+	u16 carried;	/* bytes of an incomplete line, in `carry` */
+	u16 kept;	/* bytes of the last message's head, in `carry`; 0: see http1_head_cache.h */
+	u16 kept_path_start, kept_path_length;
+	u16 cache_misses; /* heads in a row that were not that of the message before */
+	u16 pad[3];
+	u64 pad2[7];
+	u8 carry[HTTP1_LINE_SEEN];
+};
+
+/* Storage of a socket begins 8 bytes behind the start of a cache line: so each direction's and each exchange's lines do. */
+struct http1_conn {
+	struct request_conn base;
+	u64 pad;
+	struct http1_direction directions[2];
+	struct request exchanges[HTTP1_PIPELINE];
+};
+_Static_assert(__builtin_offsetof(struct http1_conn, directions) % 64 == 56, "directions begin with a cache line");
+_Static_assert(sizeof(struct http1_direction) % 64 == 0, "both do");
+_Static_assert(sizeof(struct request) == 64, "and so do exchanges");
+
+/* What one call of one thread hands in, and its working space. */
+struct http1_call {
+	struct stream_call io;
+	struct request_end end; /* of the request that is being settled */
+	struct http1_window window;
+};
+
+static __always_inline void http1_count(enum request_counter counter, u64 amount)
+{
+	request_count(STREAM_HTTP1, counter, amount);
+}
+
+static __always_inline struct request *http1_exchange_of(struct http1_conn *conn, u32 number)
+{
+	return &conn->exchanges[number & (HTTP1_PIPELINE - 1)];
+}
+
+/* Makes an exchange free for another request. The caller has claimed it, and is done with it. */
+static __always_inline void http1_release(struct request *exchange)
+{
+#ifdef __TARGET_ARCH_x86 /* no store passes an earlier one or a load: none of the waiting that an atomic one does */
+	asm volatile("" ::: "memory");
+	*(volatile u32 *)&exchange->flags = 0;
+#else
+	__sync_lock_test_and_set(&exchange->flags, 0);
+#endif
+}
+
+/* Hands over an exchange that the caller has claimed. */
+STREAM_FUNCTION int http1_conclude(struct http1_conn *conn, struct request_end *end)
+{
+	struct request *exchange;
+
+	if (!conn || !end)
+		return 0;
+	exchange = http1_exchange_of(conn, end->number);
+	if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->number != exchange->answer_number)
+		http1_count(REQUEST_LOST_UNMATCHED, 1);
+	else
+		request_ended(&conn->base, exchange, end);
+	http1_release(exchange);
+	return 0;
+}
+
+/* Hands a finished exchange over, once, however many come to do it. One that was ended before (an idle one)
+ * is no longer known: what still arrives for it is dropped. */
+STREAM_FUNCTION int http1_settle(struct http1_conn *conn, struct request_end *end)
+{
+	struct request *exchange;
+	u32 before;
+
+	if (!conn || !end)
+		return 0;
+	exchange = http1_exchange_of(conn, end->number);
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
+	if (before & EXCHANGE_CLAIMED)
+		return 0;
+	if (before & EXCHANGE_KNOWN)
+		return http1_conclude(conn, end);
+	http1_release(exchange);
+	return 0;
+}
+
+/* Every exchange that is not finished ends with end->error; but for idleness, so does the connection. */
+STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
+{
+	struct http1_direction *answers;
+	u32 error;
+
+	if (!conn || !end)
+		return 0;
+	answers = &conn->directions[STREAM_ANSWERS];
+	error = end->error;
+	if (error != REQUEST_ERROR_IDLE)
+		__sync_fetch_and_or(&conn->base.flags, CONN_ENDED);
+	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {
+		struct request *exchange = http1_exchange_of(conn, answers->number + i);
+		u32 flags = exchange->flags;
+
+		if (!(flags & EXCHANGE_KNOWN) || (flags & EXCHANGE_CLAIMED))
+			continue;
+		end->error = error;
+		if (!(flags & EXCHANGE_ANSWERED)) {
+			exchange->end_ns = end->now_ns;
+			exchange->first_byte_ns = 0;
+			exchange->status = 0;
+			exchange->response_bytes = 0;
+		} else if (!(flags & EXCHANGE_RESPONSE_DONE)) {
+			if (answers->parser.state == HTTP1_BODY_TO_CLOSE && error == REQUEST_ERROR_CLOSED) {
+				end->error = REQUEST_NO_ERROR;
+				exchange->end_ns = conn->base.last_ns[STREAM_ANSWERS];
+				exchange->response_bytes = answers->parser.body;
+			} else {
+				u64 rest = answers->parser.remaining;
+				if (answers->parser.state == HTTP1_CHUNK) /* its line end is no body */
+					rest = rest > 2 ? rest - 2 : 0;
+				if (error == REQUEST_ERROR_CLOSED)
+					end->error = REQUEST_ERROR_INCOMPLETE;
+				exchange->end_ns = end->now_ns;
+				exchange->response_bytes =
+					answers->parser.body > rest ? answers->parser.body - rest : 0;
+			}
+		} else {
+			end->error = REQUEST_NO_ERROR; /* answered while the request was still being sent */
+		}
+		end->number = answers->number + i;
+		http1_settle(conn, end);
+	}
+	end->error = error;
+	return 0;
+}
+
+/* Gives up following the connection until a next request line; what was under way is lost, and counted. */
+STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direction *direction, u32 reason)
+{
+	u64 lost = 0;
+
+	if (!conn || !direction)
+		return 0;
+	direction->parser.state = HTTP1_START;
+	direction->carried = 0;
+	direction->message_ns = 0;
+	if (__sync_fetch_and_or(&conn->base.flags, CONN_RESYNC) & CONN_RESYNC)
+		return 0;
+	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {
+		struct request *exchange = http1_exchange_of(conn, i);
+		u32 flags = exchange->flags;
+
+		if (!(flags & EXCHANGE_KNOWN))
+			continue;
+		flags = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
+		if (!(flags & EXCHANGE_CLAIMED)) {
+			lost += (flags & EXCHANGE_KNOWN);
+			__sync_lock_test_and_set(&exchange->flags, 0);
+		}
+	}
+	if (!(conn->base.flags & CONN_PROVEN))
+		return 0; /* never was HTTP */
+	http1_count(REQUEST_BROKEN, 1);
+	if (reason < REQUEST_COUNTERS)
+		http1_count(reason, lost ? lost : 1);
+	return 0;
+}
+
+static __always_inline void http1_prove(struct http1_conn *conn)
+{
+	if (!(conn->base.flags & CONN_PROVEN))
+		__sync_fetch_and_or(&conn->base.flags, CONN_PROVEN);
+}
+
+/* Both directions start to count at the request that was just recognised. */
+static __always_inline void http1_resync(struct http1_conn *conn, struct http1_direction *requests)
+{
+	for (u32 i = 0; i < HTTP1_PIPELINE; i++)
+		conn->exchanges[i].flags = 0;
+	conn->base.epoch_number = requests->number;
+	conn->base.epoch++;
+	requests->epoch = conn->base.epoch;
+	http1_count(REQUEST_JOINED, 1);
+	__sync_fetch_and_and(&conn->base.flags, ~CONN_RESYNC);
+}

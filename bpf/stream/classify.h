@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What does a connection speak? Judged by the first bytes that it carries, never by its port: a protocol says no only
+ * where it is certain, and what turns out not to be it is given back (stream_refuse() in protocol.h).
+ */
+#pragma once
+
+#include "stream/stream.h"
+#include "protocol/http1/http1_begins.h"
+
+/* Those of the candidates (a bit each) that may begin with these bytes; a line for each protocol. */
+static __always_inline u32 stream_candidates(const u8 *bytes, u32 length, bool is_answer)
+{
+	u32 found = 0;
+
+	found |= http1_begins(bytes, length, is_answer) << STREAM_HTTP1;
+	return found;
+}
+
+/* The protocol of a connection that begins with this call, whose bytes can be read and stay unread: one of the candidates,
+ * or STREAM_UNKNOWN. A function of its own, since it runs once for each connection, in ten programs. */
+STREAM_FUNCTION int stream_classify(struct stream_work *work, u32 candidates)
+{
+	struct stream_call *call;
+	u64 iov, base, left, length;
+	u32 iov_left, found = 0;
+
+	if (!work)
+		return STREAM_UNKNOWN;
+	call = &work->call;
+	iov = call->iov;
+	iov_left = call->iov_left;
+	base = call->base;
+	left = call->left;
+	if (call->left || stream_next_piece(call)) {
+		length = stream_readable(call, STREAM_LOOK);
+		STREAM_KEEP(length);
+		if (length <= STREAM_LOOK && !stream_read_user(work->look, length, call->base))
+			found = stream_candidates(work->look, length, call->direction & 1) & candidates;
+	}
+	call->iov = iov;
+	call->iov_left = iov_left;
+	call->base = base;
+	call->left = left;
+	for (int protocol = STREAM_UNKNOWN + 1; protocol < STREAM_PROTOCOLS; protocol++)
+		if (found & 1 << protocol)
+			return protocol;
+	return STREAM_UNKNOWN;
+}
