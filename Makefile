@@ -69,7 +69,7 @@ test: test-deps build ## Build, then run every check and test; ends with a summa
 test-full: test-deps build ## As test, with whole loads (a million requests), ten minutes of fuzzing, full guests
 	@KNPTEST_FULL=1 node scripts/test.ts lint unit kernel e2e guests-full
 
-lint: deps ## Formatting, lint, types, unused code, and the rules of the house
+lint: deps ## Formatting, lint, types, unused code, and the rules of the architecture
 	@node scripts/test.ts lint
 
 docs: deps ## Write the pages and files that are generated: metrics, configuration, chart

@@ -12,8 +12,9 @@ import {
 } from '../dashboards/promql/expression.ts';
 import { present } from '../dashboards/promql/matchers.ts';
 import type { Duration } from '../dashboards/promql/names.ts';
-import { counter, gauge, histogram } from '../dashboards/promql/select.ts';
-import { type Recorded, recorded } from './rule.ts';
+import { counter, gauge, histogram, requestHistogram } from '../dashboards/promql/select.ts';
+import type { RequestProtocol } from '../exporter/telemetry/requests/protocol.ts';
+import { type Recorded, recorded, recordedByProtocol } from './rule.ts';
 import type { Settings } from './settings.ts';
 
 const SERVER = ['cluster', 'server_namespace', 'server_workload'] as const;
@@ -26,20 +27,19 @@ const PAIR = [
   'server_workload',
 ] as const;
 type Server = (typeof SERVER)[number];
+/** What a server answers in one protocol. */
+export type Service = Server | 'protocol';
 type Port = (typeof PORT)[number];
 type Pair = (typeof PAIR)[number];
 
 // The server's side counts every request that arrives, once.
-const requests = (window: Duration): Vector<Server> =>
-  sum(rate(histogram('http.server.request.duration', { reporter: 'server' }).count, window), SERVER);
-const failed = (window: Duration): Vector<Server> =>
-  sum(
-    rate(
-      histogram('http.server.request.duration', { reporter: 'server', error_type: present }).count,
-      window,
-    ),
-    SERVER,
-  );
+const REPORTER = { reporter: 'server' } as const;
+const requests = (protocol: RequestProtocol, window: Duration): Vector<Server> =>
+  sum(rate(requestHistogram(protocol, 'server', REPORTER).count, window), SERVER);
+const failed = (protocol: RequestProtocol, window: Duration): Vector<Server> =>
+  sum(rate(requestHistogram(protocol, 'server', { ...REPORTER, error_type: present }).count, window), SERVER);
+const latency = (protocol: RequestProtocol, window: Duration): Vector<Server> =>
+  quantile(0.95, sum(rate(requestHistogram(protocol, 'server', REPORTER).bucket, window), [...SERVER, 'le']));
 
 // Only the client sees an attempt that fails.
 const opened = (window: Duration): Vector<Port> =>
@@ -53,11 +53,11 @@ const retransmits = (window: Duration): Vector<Pair> =>
 const sent = (window: Duration): Vector<Pair> => sum(rate(counter('knp.tcp.sent_bytes', {}), window), PAIR);
 
 export interface Recordings {
-  readonly requestRate: Recorded<Server>;
-  readonly requestRateBefore: Recorded<Server>;
+  readonly requestRate: Recorded<Service>;
+  readonly requestRateBefore: Recorded<Service>;
   /** Window → share of failed requests. */
-  readonly errorRatio: ReadonlyMap<Duration, Recorded<Server>>;
-  readonly latency: Recorded<Server>;
+  readonly errorRatio: ReadonlyMap<Duration, Recorded<Service>>;
+  readonly latency: Recorded<Service>;
   readonly opened: Recorded<Port>;
   readonly connectFailures: Recorded<Port>;
   readonly connectFailureRatio: Recorded<Port>;
@@ -71,31 +71,29 @@ export interface Recordings {
   readonly mapFill: Recorded<'cluster' | 'instance' | 'map'>;
 }
 
-function serviceRecordings({ windows }: Settings) {
+function serviceRecordings({ windows }: Settings, protocols: readonly RequestProtocol[]) {
   const { rate: window, fast, slow, trafficBefore } = windows;
   const errorWindows = [...new Set([...fast, ...slow])];
+  const errorRatio = (each: Duration) => (protocol: RequestProtocol) => {
+    const all = requests(protocol, each);
+    return divide(orZeroOf(failed(protocol, each), all), all);
+  };
+  const record = <L extends string>(
+    name: `knp:${string}:${string}`,
+    of: (protocol: RequestProtocol) => Vector<L>,
+  ) => recordedByProtocol(name, protocols, of);
   return {
-    requestRate: recorded(`knp:server_http_requests:rate${window}`, requests(window)),
-    requestRateBefore: recorded(`knp:server_http_requests:rate${trafficBefore}`, requests(trafficBefore)),
+    requestRate: record(`knp:server_requests:rate${window}`, (each) => requests(each, window)),
+    requestRateBefore: record(`knp:server_requests:rate${trafficBefore}`, (each) =>
+      requests(each, trafficBefore),
+    ),
     errorRatio: new Map(
       errorWindows.map((each) => [
         each,
-        recorded(
-          `knp:server_http_error_ratio:rate${each}`,
-          divide(orZeroOf(failed(each), requests(each)), requests(each)),
-        ),
+        record(`knp:server_request_error_ratio:rate${each}`, errorRatio(each)),
       ]),
     ),
-    latency: recorded(
-      `knp:server_http_latency_seconds:p95_rate${window}`,
-      quantile(
-        0.95,
-        sum(rate(histogram('http.server.request.duration', { reporter: 'server' }).bucket, window), [
-          ...SERVER,
-          'le',
-        ]),
-      ),
-    ),
+    latency: record(`knp:server_request_latency_seconds:p95_rate${window}`, (each) => latency(each, window)),
   };
 }
 
@@ -152,6 +150,11 @@ function agentRecordings({ windows }: Settings) {
   };
 }
 
-export function recordings(settings: Settings): Recordings {
-  return { ...serviceRecordings(settings), ...tcpRecordings(settings), ...agentRecordings(settings) };
+/** Those about requests are there for each of the protocols. */
+export function recordings(settings: Settings, protocols: readonly RequestProtocol[]): Recordings {
+  return {
+    ...serviceRecordings(settings, protocols),
+    ...tcpRecordings(settings),
+    ...agentRecordings(settings),
+  };
 }

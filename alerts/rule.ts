@@ -1,12 +1,18 @@
 // Recording rules and alerts as values: typed by the labels of their expressions. Called by the groups of this folder.
+
 import { atom, type Vector } from '../dashboards/promql/expression.ts';
 import { matcherText } from '../dashboards/promql/matchers.ts';
 import { ALERT_LABEL, type Duration } from '../dashboards/promql/names.ts';
+import type { RequestProtocol } from '../exporter/telemetry/requests/protocol.ts';
 import type { AlertName, Settings } from './settings.ts';
 
 /** One rule as Prometheus reads it. */
 export type Rule =
-  | { readonly record: string; readonly expr: string }
+  | {
+      readonly record: string;
+      readonly expr: string;
+      readonly labels?: Readonly<Record<string, string>> | undefined;
+    }
   | {
       readonly alert: AlertName;
       readonly expr: string;
@@ -21,19 +27,40 @@ export interface Group {
   readonly rules: readonly Rule[];
 }
 
-/** A recording rule, and how other rules read it. */
+/** A recording rule, or several under one name, and how other rules read it. */
 export interface Recorded<L extends string> {
-  readonly rule: Rule;
+  readonly rules: readonly Rule[];
   read(options?: { readonly offset?: Duration }): Vector<L>;
 }
 
 /** `knp:<level>_<what>:<operation>`: the labels of the expression are the level. */
 export function recorded<L extends string>(name: `knp:${string}:${string}`, of: Vector<L>): Recorded<L> {
   return {
-    rule: { record: name, expr: of.promql },
-    read: ({ offset } = {}) => atom(offset === undefined ? name : `${name} offset ${offset}`),
+    rules: [{ record: name, expr: of.promql }],
+    read: reader(name),
   };
 }
+
+/** The same of each protocol; the label `protocol` tells which. */
+export function recordedByProtocol<L extends string>(
+  name: `knp:${string}:${string}`,
+  protocols: readonly RequestProtocol[],
+  of: (protocol: RequestProtocol) => Vector<L>,
+): Recorded<L | 'protocol'> {
+  return {
+    rules: protocols.map((protocol) => ({
+      record: name,
+      expr: of(protocol).promql,
+      labels: { protocol: protocol.name },
+    })),
+    read: reader(name),
+  };
+}
+
+const reader =
+  <L extends string>(name: string): Recorded<L>['read'] =>
+  ({ offset } = {}) =>
+    atom(offset === undefined ? name : `${name} offset ${offset}`);
 
 /** Puts a label or the value of an alert into its texts. */
 export interface Text<L extends string> {

@@ -1,23 +1,21 @@
 // Alerts on what the users of a service notice. Called by generate.ts.
 import { above, and, multiply, scalarText, unless, type Vector } from '../dashboards/promql/expression.ts';
 import type { Duration } from '../dashboards/promql/names.ts';
-import type { Recordings } from './recording.ts';
+import type { Recordings, Service } from './recording.ts';
 import { alert, type Rule } from './rule.ts';
 import type { Settings } from './settings.ts';
 
-type Server = 'cluster' | 'server_namespace' | 'server_workload';
-
 const FIRST_LOOK =
-  'The Workload dashboard shows which routes and clients; `kubenetprobe trace --errors` on its node shows single requests.';
+  'The Workload dashboard shows which operations and clients; `kubenetprobe trace --errors` on its node shows single requests.';
 
 function burn(
   recordings: Recordings,
   settings: Settings,
   [short, long]: readonly [Duration, Duration],
   name: 'error_ratio_fast' | 'error_ratio_slow',
-): Vector<Server> {
+): Vector<Service> {
   const bound = settings.thresholds[name];
-  const ratio = (window: Duration): Vector<Server> => {
+  const ratio = (window: Duration): Vector<Service> => {
     const recording = recordings.errorRatio.get(window);
     if (recording === undefined) throw new Error(`no error ratio over ${window}`);
     return recording.read();
@@ -38,7 +36,7 @@ export function serviceAlerts(settings: Settings, recordings: Recordings): Rule[
       severity: 'critical',
       component: 'service',
       expr: burn(recordings, settings, fast, 'error_ratio_fast'),
-      summary: (t) => `${t.workload('server')}: ${t.percent} of requests fail`,
+      summary: (t) => `${t.workload('server')}: ${t.percent} of ${t.label('protocol')} requests fail`,
       description: () =>
         `More than ${scalarText(thresholds.error_ratio_fast)} of the requests failed over ${fast[0]} and over ${fast[1]}. At this pace a month's error budget is gone in two days. ${FIRST_LOOK}`,
     }),
@@ -46,7 +44,8 @@ export function serviceAlerts(settings: Settings, recordings: Recordings): Rule[
       severity: 'warning',
       component: 'service',
       expr: burn(recordings, settings, slow, 'error_ratio_slow'),
-      summary: (t) => `${t.workload('server')}: ${t.percent} of requests fail, for hours`,
+      summary: (t) =>
+        `${t.workload('server')}: ${t.percent} of ${t.label('protocol')} requests fail, for hours`,
       description: () =>
         `More than ${scalarText(thresholds.error_ratio_slow)} of the requests failed over ${slow[0]} and over ${slow[1]}. At this pace a month's error budget is gone in five days. ${FIRST_LOOK}`,
     }),
@@ -54,7 +53,8 @@ export function serviceAlerts(settings: Settings, recordings: Recordings): Rule[
       severity: 'warning',
       component: 'service',
       expr: and(above(recordings.latency.read(), thresholds.latency_p95_seconds), busy),
-      summary: (t) => `${t.workload('server')}: p95 latency is ${t.duration}`,
+      summary: (t) =>
+        `${t.workload('server')}: p95 latency of ${t.label('protocol')} requests is ${t.duration}`,
       description: () =>
         `One request in twenty takes longer than that; the bound is ${scalarText(thresholds.latency_p95_seconds)} s. Compare the latency of what it calls (Workload dashboard, outbound) before looking into the workload itself.`,
     }),
@@ -65,7 +65,8 @@ export function serviceAlerts(settings: Settings, recordings: Recordings): Rule[
         above(before, thresholds.traffic_rate_before),
         above(recordings.requestRate.read(), multiply(before, thresholds.traffic_share_left)),
       ),
-      summary: (t) => `${t.workload('server')}: no traffic, ${t.value} requests/s before`,
+      summary: (t) =>
+        `${t.workload('server')}: no traffic, ${t.value} ${t.label('protocol')} requests/s before`,
       description: () =>
         `Less than ${scalarText(thresholds.traffic_share_left)} of the requests of ${windows.trafficAgo} ago arrive. Either its clients lost the way to it, or it was removed on purpose. Look at failed connects to it, then at its clients.`,
     }),

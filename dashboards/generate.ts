@@ -6,6 +6,7 @@ import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
 import { agentDashboard } from './agent.ts';
 import { buildDashboard, type DashboardSpec } from './layout.ts';
 import { overview } from './overview.ts';
+import { ALL, type RequestProtocol } from './queries/requests.ts';
 import { serviceMap } from './service_map.ts';
 import { tcpHealth } from './tcp_health.ts';
 import { workload } from './workload.ts';
@@ -13,17 +14,13 @@ import { workload } from './workload.ts';
 export const GENERATED = join(import.meta.dirname, 'generated');
 
 /** All dashboards, in the order of the menu. */
-export const DASHBOARDS: readonly DashboardSpec[] = [
-  overview,
-  serviceMap,
-  workload,
-  tcpHealth,
-  agentDashboard,
-];
+function specs(protocols: readonly RequestProtocol[]): DashboardSpec[] {
+  return [overview(protocols), serviceMap, workload(protocols), tcpHealth, agentDashboard];
+}
 
-/** File name → Grafana's JSON model. */
-export function dashboards(): Map<string, Dashboard> {
-  return new Map(DASHBOARDS.map((spec) => [`${spec.uid}.json`, buildDashboard(spec)]));
+/** File name → Grafana's JSON model, with panels for these protocols. */
+export function dashboards(protocols: readonly RequestProtocol[] = ALL): Map<string, Dashboard> {
+  return new Map(specs(protocols).map((spec) => [`${spec.uid}.json`, buildDashboard(spec)]));
 }
 
 /** File name → content. */

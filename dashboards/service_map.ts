@@ -1,18 +1,18 @@
 // The Service map dashboard: who calls whom, as a graph and as a table.
 import { LATENCY_STEPS, RATIO_STEPS } from './columns.ts';
 import { type DashboardSpec, UID } from './layout.ts';
-import { httpEdges, httpNodes, httpPairs, tcpEdges, tcpNodes } from './queries/graph.ts';
+import { requestEdges, requestNodes, requestPairs, tcpEdges, tcpNodes } from './queries/graph.ts';
 
 export const serviceMap: DashboardSpec = {
   uid: UID.map,
   title: 'KubeNetProbe / Service map',
   description:
-    'Which workload calls which, over the chosen time: rate, errors, latency; and TCP of any protocol.',
+    'Which workload calls which, over the chosen time: rate, errors, latency of all protocols; and bytes of TCP.',
   variables: ['cluster', 'namespace', 'reporter'],
   sections: [
     {
       id: 100,
-      title: 'HTTP',
+      title: 'Requests of all protocols',
       panels: [
         {
           id: 1,
@@ -22,14 +22,14 @@ export const serviceMap: DashboardSpec = {
             'Nodes: requests per second that the workload answers, and its p95 latency. Edges: requests per second and p95 latency between the two. At most 200 edges: the busiest.',
           unit: 'reqps',
           nodes: {
-            mainstat: { query: httpNodes.rate() },
-            secondarystat: { query: httpNodes.latency() },
-            detail__error_ratio: { query: httpNodes.errors() },
+            mainstat: { query: requestNodes.rate() },
+            secondarystat: { query: requestNodes.latency() },
+            detail__error_ratio: { query: requestNodes.errors() },
           },
           edges: {
-            mainstat: { query: httpEdges.rate() },
-            secondarystat: { query: httpEdges.latency() },
-            detail__error_ratio: { query: httpEdges.errors() },
+            mainstat: { query: requestEdges.rate() },
+            secondarystat: { query: requestEdges.latency() },
+            detail__error_ratio: { query: requestEdges.errors() },
           },
           nodeUnits: { main: 'reqps', secondary: 's' },
           edgeUnits: { main: 'reqps', secondary: 's' },
@@ -42,16 +42,17 @@ export const serviceMap: DashboardSpec = {
           unit: 'none',
           width: 24,
           targets: [
-            { query: httpPairs.rate(), refId: 'rate' },
-            { query: httpPairs.errors(), refId: 'errors' },
-            { query: httpPairs.latency(), refId: 'p95' },
-            { query: httpPairs.clientLatency(), refId: 'client' },
+            { query: requestPairs.rate(), refId: 'rate' },
+            { query: requestPairs.errors(), refId: 'errors' },
+            { query: requestPairs.latency(), refId: 'p95' },
+            { query: requestPairs.clientLatency(), refId: 'client' },
           ],
           labels: {
             client_service_namespace: { title: 'Client namespace' },
             client: { title: 'Client' },
             server_service_namespace: { title: 'Server namespace' },
             server: { title: 'Server' },
+            connection_type: { title: 'Type' },
           },
           values: {
             rate: { title: 'Requests', unit: 'reqps' },

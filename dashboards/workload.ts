@@ -1,65 +1,20 @@
 // The Workload dashboard: one workload from all sides.
-import {
-  ANY_STEPS,
-  CLIENT_COLUMNS,
-  CLIENT_LEGEND,
-  LATENCY_STEPS,
-  RATIO_STEPS,
-  SERVER_LEGEND,
-} from './columns.ts';
+import { ANY_STEPS, CLIENT_LEGEND, SERVER_LEGEND } from './columns.ts';
 import { type DashboardSpec, type Section, UID } from './layout.ts';
-import { and, topk } from './promql/expression.ts';
+import { topk } from './promql/expression.ts';
 import * as http from './queries/http.ts';
-import { CLIENT, LINES, ROWS, SERVER } from './queries/scope.ts';
+import type { RequestProtocol } from './queries/requests.ts';
+import { CLIENT, LINES, SERVER } from './queries/scope.ts';
 import * as tcp from './queries/tcp.ts';
+import { inbound, outbound } from './red.ts';
 
 const IN = 'workloadInbound';
 const OUT = 'workloadOutbound';
-const ROUTE = ['http_request_method', 'http_route'] as const;
-
-/** The rows of the tables: every column is about the same routes, and clients. */
-const busiestRoutes = topk(ROWS, http.requestRate(IN, ROUTE));
-const busiestClients = topk(ROWS, http.requestRate(IN, CLIENT));
-
-const inbound: Section = {
-  id: 100,
-  title: 'Inbound HTTP: what it answers',
+/** What only HTTP has. */
+const httpDetails: Section = {
+  id: 104,
+  title: 'Inbound HTTP: first bytes, bodies, requests in flight',
   panels: [
-    {
-      id: 1,
-      type: 'timeseries',
-      title: 'Requests by status',
-      description: 'Requests per second, by status code; without one: no answer.',
-      unit: 'reqps',
-      stacked: true,
-      targets: [
-        {
-          query: topk(LINES, http.requestRate(IN, ['http_response_status_code'])),
-          legend: '{{http_response_status_code}}',
-        },
-      ],
-    },
-    {
-      id: 2,
-      type: 'timeseries',
-      title: 'Errors',
-      description: 'Share of requests that failed.',
-      unit: 'percentunit',
-      steps: RATIO_STEPS,
-      targets: [{ query: http.errorRatio(IN), legend: 'errors' }],
-    },
-    {
-      id: 3,
-      type: 'timeseries',
-      title: 'Latency',
-      description: 'Half, 95 and 99 of 100 requests were answered within this time. The points are traces.',
-      unit: 's',
-      targets: [
-        { query: http.requestQuantile(0.5, IN), legend: 'p50' },
-        { query: http.requestQuantile(0.95, IN), legend: 'p95', exemplar: true },
-        { query: http.requestQuantile(0.99, IN), legend: 'p99' },
-      ],
-    },
     {
       id: 4,
       type: 'timeseries',
@@ -87,79 +42,9 @@ const inbound: Section = {
       description: '95 of 100 bodies are not larger than this.',
       unit: 'bytes',
       targets: [
-        { query: http.requestQuantile(0.95, IN, [], 'request.body.size'), legend: 'request' },
-        { query: http.requestQuantile(0.95, IN, [], 'response.body.size'), legend: 'response' },
+        { query: http.sizeQuantile(0.95, IN, 'request.body.size'), legend: 'request' },
+        { query: http.sizeQuantile(0.95, IN, 'response.body.size'), legend: 'response' },
       ],
-    },
-    {
-      id: 7,
-      type: 'table',
-      title: 'Routes',
-      description: `The ${ROWS} routes with most requests.`,
-      unit: 'none',
-      targets: [
-        { query: busiestRoutes, refId: 'rate' },
-        { query: and(http.errorRatio(IN, ROUTE), busiestRoutes), refId: 'errors' },
-        { query: and(http.requestQuantile(0.95, IN, ROUTE), busiestRoutes), refId: 'p95' },
-      ],
-      labels: { http_request_method: { title: 'Method' }, http_route: { title: 'Route' } },
-      values: {
-        rate: { title: 'Requests', unit: 'reqps' },
-        errors: { title: 'Errors', unit: 'percentunit', steps: RATIO_STEPS },
-        p95: { title: 'p95', unit: 's', steps: LATENCY_STEPS },
-      },
-      sortBy: 'Requests',
-    },
-    {
-      id: 8,
-      type: 'table',
-      title: 'Clients',
-      description: `The ${ROWS} clients with most requests.`,
-      unit: 'none',
-      targets: [
-        { query: busiestClients, refId: 'rate' },
-        { query: and(http.errorRatio(IN, CLIENT), busiestClients), refId: 'errors' },
-        { query: and(http.requestQuantile(0.95, IN, CLIENT), busiestClients), refId: 'p95' },
-      ],
-      labels: CLIENT_COLUMNS,
-      values: {
-        rate: { title: 'Requests', unit: 'reqps' },
-        errors: { title: 'Errors', unit: 'percentunit', steps: RATIO_STEPS },
-        p95: { title: 'p95', unit: 's', steps: LATENCY_STEPS },
-      },
-      sortBy: 'Requests',
-    },
-  ],
-};
-
-const outbound: Section = {
-  id: 101,
-  title: 'Outbound HTTP: whom it calls',
-  panels: [
-    {
-      id: 20,
-      type: 'timeseries',
-      title: 'Requests',
-      description: `Requests per second by server; the ${LINES} called most. Measured by this workload.`,
-      unit: 'reqps',
-      targets: [{ query: http.outboundRate(SERVER), legend: SERVER_LEGEND }],
-    },
-    {
-      id: 21,
-      type: 'timeseries',
-      title: 'Errors',
-      description: 'Share of requests that failed as this workload saw it: 4xx, 5xx, no answer.',
-      unit: 'percentunit',
-      targets: [{ query: http.outboundErrorRatio(SERVER), legend: SERVER_LEGEND }],
-    },
-    {
-      id: 22,
-      type: 'timeseries',
-      title: 'Latency, p95',
-      description:
-        'By server, network included. More than what the server itself measures: time on the way or in queues.',
-      unit: 's',
-      targets: [{ query: http.outboundQuantile(0.95, SERVER), legend: SERVER_LEGEND, exemplar: true }],
     },
   ],
 };
@@ -267,10 +152,10 @@ const tcpOut: Section = {
   ],
 };
 
-export const workload: DashboardSpec = {
+export const workload = (protocols: readonly RequestProtocol[]): DashboardSpec => ({
   uid: UID.workload,
   title: 'KubeNetProbe / Workload',
-  description: 'One workload: what it answers, whom it calls, its routes, its TCP health.',
+  description: 'One workload: what it answers, whom it calls, its operations, its TCP health.',
   variables: ['cluster', 'namespace', 'workload', 'reporter'],
-  sections: [inbound, outbound, tcpIn, tcpOut],
-};
+  sections: [...protocols.map(inbound), httpDetails, ...protocols.map(outbound), tcpIn, tcpOut],
+});

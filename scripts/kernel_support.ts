@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ROOT } from './house/files.ts';
+import { ROOT } from './architecture/files.ts';
 
 /** Kernels on which everything must work. */
 export const SUPPORTED = ['6.1', '6.12', '7'] as const;

@@ -24,7 +24,10 @@ const STAGES: Readonly<Record<string, Stage>> = {
       ['types (tsc)', ['tsc', '--noEmit']],
       ['unused files, exports and dependencies (knip)', ['knip', '--no-progress']],
       ['vendored sources', ['scripts/vendor', '--check']],
-      ['rules of the house', ['vitest', 'run', '--project', 'unit', '--reporter=dot', 'test/unit/house']],
+      [
+        'rules of the architecture',
+        ['vitest', 'run', '--project', 'unit', '--reporter=dot', 'test/unit/architecture'],
+      ],
     ]),
   unit: () => vitest(['--project', 'unit'], { root: false }),
   kernel: () => vitest(['--project', 'kernel'], { root: true }),

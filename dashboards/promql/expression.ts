@@ -91,9 +91,23 @@ export const unless = <L extends string>(a: Vector<L>, b: Vector<NoInfer<L>>): V
   binary('unless', a, b);
 export const or = <L extends string>(a: Vector<L>, b: Vector<NoInfer<L>>): Vector<L> => binary('or', a, b);
 
+/** Series of all of them; of those with the same labels the first. */
+export const union = <L extends string>(vectors: readonly Vector<L>[]): Vector<L> => {
+  const [first, ...others] = vectors;
+  if (first === undefined) throw new Error('a union of nothing');
+  return others.reduce((all, each) => or(all, each), first);
+};
+
 /** `a`, and zero for series of `b` that `a` lacks. */
 export const orZeroOf = <L extends string>(a: Vector<L>, b: Vector<NoInfer<L>>): Vector<L> =>
   or(a, multiply(b, 0));
+
+/** The label `D` with the same value on all series. */
+export const withLabel = <L extends string, const D extends string>(
+  of: Vector<L>,
+  label: D,
+  value: string,
+): Vector<L | D> => atom(`label_replace(${of.promql}, "${label}", "${value}", "", "")`);
 
 /** A new label `D` made of the others: `template` has `$1` … for the values of `from`, which `separator` joins. */
 export function labelFrom<L extends string, const D extends string>(

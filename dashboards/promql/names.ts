@@ -3,7 +3,7 @@
 import type { AttributeNameOf, AttributeValueOf, MetricName } from '../../exporter/telemetry/catalogue.ts';
 
 /** `http.route` → `http_route`: what `labelName` of the catalogue does to the attributes in use. */
-type Underscored<A extends string> = A extends `${infer Head}.${infer Rest}`
+export type Underscored<A extends string> = A extends `${infer Head}.${infer Rest}`
   ? `${Head}_${Underscored<Rest>}`
   : A;
 

@@ -1,14 +1,16 @@
 // Selectors: where a query begins. Each takes a metric of the catalogue by its OpenTelemetry name and matchers typed by
 // that metric. Called by the query functions of dashboards/ and alerts/.
 import {
+  labelName,
   type MetricName,
   type MetricNameOf,
   metricDefinition,
   prometheusName,
 } from '../../exporter/telemetry/catalogue.ts';
+import type { ERROR_ATTRIBUTE, RequestProtocol, Side } from '../../exporter/telemetry/requests/protocol.ts';
 import { atom, type Vector } from './expression.ts';
-import { type Matchers, matcherText } from './matchers.ts';
-import type { LabelOf } from './names.ts';
+import { type Match, type Matchers, matcherText } from './matchers.ts';
+import type { LabelOf, Underscored } from './names.ts';
 
 declare const labels: unique symbol;
 
@@ -47,6 +49,36 @@ export function histogram<N extends MetricNameOf<'histogram'>>(
 ): HistogramSelector<LabelOf<N>> {
   return histogramOf(familyName(name), matcherText(matchers));
 }
+
+/** Labels that the duration histograms of all protocols have. */
+export type RequestLabel = LabelOf<'knp.tcp.sent_bytes'> | Underscored<typeof ERROR_ATTRIBUTE>;
+/** A label that only one protocol's histograms have; made by {@link operationLabels}. */
+export type ProtocolLabel = string & { readonly [labels]: 'protocol' };
+
+type RequestMatchers = Matchers<'knp.tcp.sent_bytes'> & {
+  readonly [L in Underscored<typeof ERROR_ATTRIBUTE>]?: Match<string>;
+};
+
+/** The histogram that counts requests of a protocol, as one side measured them. */
+export function requestHistogram(
+  { durations, only = {} }: RequestProtocol,
+  side: Side,
+  matchers: RequestMatchers = {},
+): HistogramSelector<RequestLabel | ProtocolLabel> {
+  const own = Object.entries(only).map(([attribute, value]) => [labelName(attribute), value]);
+  return histogramOf(
+    prometheusName(durations[side]),
+    matcherText({ ...Object.fromEntries(own), ...matchers }),
+  );
+}
+
+/** Labels that say what was asked. */
+export const operationLabels = ({ operation }: RequestProtocol): readonly ProtocolLabel[] =>
+  operation.map(({ attribute }) => labelName(attribute) as ProtocolLabel);
+
+/** The label that says how it ended. */
+export const statusLabel = ({ status }: RequestProtocol): ProtocolLabel =>
+  labelName(status.attribute) as ProtocolLabel;
 
 /** What follows `http.server.` and `http.client.` in metrics that both sides report. */
 export type HttpPart = {

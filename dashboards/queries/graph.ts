@@ -25,7 +25,8 @@ const EDGES = 200;
 
 const CALLER = ['client_service_namespace', 'client'] as const;
 const CALLED = ['server_service_namespace', 'server'] as const;
-const BOTH = [...CALLER, ...CALLED] as const;
+/** A pair may have edges of several types. */
+const BOTH = [...CALLER, ...CALLED, 'connection_type'] as const;
 const scope = { cluster: variable('cluster'), server_service_namespace: variable('namespace') };
 
 const requests = <K extends (typeof BOTH)[number]>(by: readonly K[]): Vector<K> =>
@@ -67,7 +68,7 @@ const onMap = (of: Vector<(typeof CALLED)[number]>): Vector<Node> => called(and(
 const errors = <K extends (typeof BOTH)[number]>(by: readonly K[]): Vector<K> =>
   divide(failed(by), requests(by));
 
-export const httpNodes = {
+export const requestNodes = {
   /** Requests per second that a node answers; callers that answer none are there with 0. */
   rate: (): Vector<Node> =>
     or(onMap(requests(CALLED)), node(multiply(sum(top(), CALLER), 0), 'client_service_namespace', 'client')),
@@ -76,7 +77,7 @@ export const httpNodes = {
 };
 
 /** The same pairs as rows of a table. */
-export const httpPairs = {
+export const requestPairs = {
   rate: top,
   errors: () => and(errors(BOTH), top()),
   latency: () => and(latency(BOTH), top()),
@@ -94,10 +95,10 @@ export const httpPairs = {
     ),
 };
 
-export const httpEdges = {
-  rate: (): Vector<Edge> => edge(httpPairs.rate(), CALLER, CALLED),
-  errors: (): Vector<Edge> => edge(httpPairs.errors(), CALLER, CALLED),
-  latency: (): Vector<Edge> => edge(httpPairs.latency(), CALLER, CALLED),
+export const requestEdges = {
+  rate: (): Vector<Edge> => edge(requestPairs.rate(), CALLER, CALLED),
+  errors: (): Vector<Edge> => edge(requestPairs.errors(), CALLER, CALLED),
+  latency: (): Vector<Edge> => edge(requestPairs.latency(), CALLER, CALLED),
 };
 
 const tcpBytes = <K extends (typeof PAIR)[number]>(by: readonly K[]): Vector<K> =>

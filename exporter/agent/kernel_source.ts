@@ -1,7 +1,7 @@
 // Metrics about the kernel side of the agent: what its BPF programs cost, how full its maps are, what was lost there,
 // and what identity could not name. Read last in every collection.
 import { arch, release } from 'node:os';
-import type { LoadedProbe } from '../kernel/loader.ts';
+import type { CalledProgram, LoadedProbe } from '../kernel/loader.ts';
 import {
   type BpfMap,
   type BpfProgram,
@@ -59,7 +59,10 @@ interface WatchedProgram {
 
 /** A program with a backup program (`core_state`, `core_state_nested`) loses nothing when it is busy. */
 function hasBackup(program: string, all: readonly string[]): boolean {
-  return /_nested\d*$/.test(program) || all.includes(`${program}_nested`);
+  return (
+    /_(?:nested|backup)\d*$/.test(program) ||
+    ['nested', 'backup'].some((is) => all.includes(`${program}_${is}`))
+  );
 }
 
 /** The kernel asks for CAP_SYS_ADMIN, which an agent with least rights does not have: its programs' cost stays unknown. */
@@ -78,6 +81,9 @@ class Kernel implements KernelSource {
   readonly #lost: KernelSourceOptions['lost'];
   readonly #stats: BpfStats | undefined;
   readonly #programs: WatchedProgram[] = [];
+  /** Programs that others reach by tail calls: the kernel accounts them to their callers. */
+  readonly #called: (() => readonly CalledProgram[])[] = [];
+  readonly #costs = new Map<string, { readonly seconds: Growth; readonly runs: Growth }>();
   readonly #maps = new Map<number, BpfMap>();
   readonly #counted = new Map<number, MapStatus>();
   readonly #losses = new Map<string, Growth>();
@@ -91,7 +97,8 @@ class Kernel implements KernelSource {
     store.gauge('knp.build.info', { ...build, kernel_release: release(), arch: arch() }).set(1);
   }
 
-  watch({ object, choices }: LoadedProbe): void {
+  watch({ object, choices, called }: LoadedProbe): void {
+    if (called !== undefined && this.#stats !== undefined) this.#called.push(called);
     const names = choices.flatMap(({ programs }) => programs);
     const caughtUp = new Set(choices.flatMap((choice) => choice.caughtUp));
     for (const name of names) {
@@ -120,6 +127,11 @@ class Kernel implements KernelSource {
       seconds?.to(info.runTimeNs / 1e9);
       runs?.to(info.runCount);
     }
+    for (const { program, runTimeNs, runCount } of this.#called.flatMap((called) => called())) {
+      const { seconds, runs } = this.#costOf(program);
+      seconds.to(runTimeNs / 1e9);
+      runs.to(runCount);
+    }
     this.#countMaps();
     for (const { name, entries, capacity } of this.#counted.values()) {
       this.#store.gauge('knp.bpf.map.entries', { map: name }).set(entries);
@@ -133,6 +145,18 @@ class Kernel implements KernelSource {
       }
       growth.to(total);
     }
+  }
+
+  #costOf(program: string): { readonly seconds: Growth; readonly runs: Growth } {
+    let cost = this.#costs.get(program);
+    if (cost === undefined) {
+      cost = {
+        seconds: new Growth(this.#store.counter('knp.bpf.program.seconds', { program })),
+        runs: new Growth(this.#store.counter('knp.bpf.program.runs', { program })),
+      };
+      this.#costs.set(program, cost);
+    }
+    return cost;
   }
 
   /** Goes on where the last collection stopped; at least one map each time. */

@@ -1,6 +1,13 @@
-// The edges that `top` shows: two collections of the TCP and HTTP metrics become one row per pair of workloads and port, with
-// totals and rates. Knows nothing of terminals.
-import { type MetricName, metricDefinition, prometheusName } from '../telemetry/catalogue.ts';
+// The edges that `top` and `map` show: two collections of metrics become one row per pair of workloads and port, with
+// totals and rates. Knows neither terminals nor protocols.
+import type { RequestProtocol, Side } from '../telemetry/requests/protocol.ts';
+import {
+  EDGES,
+  type EdgeReader,
+  type EdgeSamples,
+  type EdgeView,
+  type TrafficField,
+} from './edge_samples.ts';
 import type { TextSample } from './prometheus_text.ts';
 
 /** One end of an edge. */
@@ -10,6 +17,18 @@ export interface EdgeEnd {
   kind: string;
 }
 
+/** Requests of one protocol, as the side that saw more counted them. */
+export interface ProtocolRequests {
+  protocol: string;
+  requests: number;
+  requests_per_second: number;
+  /** Those that failed: `error_type` is set. */
+  errors: number;
+  errors_per_second: number;
+  /** 99th percentile of the durations between the two collections, else since the start. */
+  p99_seconds: number | null;
+}
+
 /** One row. Bytes and connections as the better placed side counted them; retransmits of both sides together. */
 export interface EdgeRow {
   client: EdgeEnd;
@@ -17,7 +36,7 @@ export interface EdgeRow {
   service: string;
   port: string;
   /** Sides that reported. */
-  reporters: ('client' | 'server')[];
+  reporters: Side[];
   /** Bytes from client to server since the agent's start, and per second. */
   request_bytes: number;
   request_bytes_per_second: number;
@@ -32,91 +51,27 @@ export interface EdgeRow {
   retransmitted_segments_per_second: number;
   /** Mean of the round-trip times observed between the two collections, else since the start; null: none. */
   rtt_seconds: number | null;
-  /** HTTP requests, as the side that saw more counted them. */
+  /** Requests by protocol; only protocols that were seen. */
+  protocols: ProtocolRequests[];
+  /** Requests of all of them. */
   requests: number;
   requests_per_second: number;
-  /** Those that failed: `error_type` is set. */
   errors: number;
   errors_per_second: number;
-  /** 99th percentile of the durations between the two collections, else since the start; null: no request. */
+  /** That of the slowest protocol; null: no request. */
   p99_seconds: number | null;
 }
 
 export const SORT_KEYS = ['bytes', 'connections', 'retransmits', 'rtt', 'requests', 'errors', 'p99'] as const;
 export type SortKey = (typeof SORT_KEYS)[number];
-/** Those that are about HTTP. */
-export const HTTP_SORT_KEYS: readonly SortKey[] = ['requests', 'errors', 'p99'];
+/** Those that are about requests. */
+export const REQUEST_SORT_KEYS: readonly SortKey[] = ['requests', 'errors', 'p99'];
 
-const metric = (name: MetricName) => prometheusName(metricDefinition(name));
-
-const SENT = metric('knp.tcp.sent_bytes');
-const RECEIVED = metric('knp.tcp.received_bytes');
-const OPENED = metric('knp.tcp.connections_opened');
-const OPEN = metric('knp.tcp.connections');
-const FAILURES = metric('knp.tcp.connect_failures');
-const RETRANSMITTED = metric('knp.tcp.retransmitted_segments');
-const RTT_SUM = `${metric('knp.tcp.rtt')}_sum`;
-const RTT_COUNT = `${metric('knp.tcp.rtt')}_count`;
-const DURATION = {
-  client: metric('http.client.request.duration'),
-  server: metric('http.server.request.duration'),
-} as const;
-type Side = keyof typeof DURATION;
-const WANTED = new Set([
-  ...[SENT, RECEIVED, OPENED, OPEN, FAILURES, RETRANSMITTED, RTT_SUM, RTT_COUNT],
-  ...Object.values(DURATION).flatMap((name) => [`${name}_count`, `${name}_bucket`]),
-]);
-
-/** Names of the samples that {@link edgeRows} needs. */
-export function isEdgeMetric(name: string): boolean {
-  return WANTED.has(name);
-}
-
-/** Values of one reporter's view, by sample name. */
-type View = Map<string, number>;
-
-interface Pair {
-  labels: Readonly<Record<string, string>>;
-  views: Map<string, View>;
-}
-
-const KEY_LABELS = [
-  'client_namespace',
-  'client_kind',
-  'client_workload',
-  'server_namespace',
-  'server_kind',
-  'server_workload',
-  'server_service',
-  'server_port',
-] as const;
-
-const bucketField = (name: string, le: string) => `${name} ${le}`;
-const errorField = (name: string) => `${name} errors`;
-
-function group(samples: readonly TextSample[]): Map<string, Pair> {
-  const pairs = new Map<string, Pair>();
-  for (const { name, labels, value } of samples) {
-    if (!WANTED.has(name)) continue;
-    const key = JSON.stringify(KEY_LABELS.map((label) => labels[label] ?? ''));
-    let pair = pairs.get(key);
-    if (pair === undefined) {
-      pair = { labels, views: new Map() };
-      pairs.set(key, pair);
-    }
-    const reporter = labels.reporter ?? '';
-    const view = pair.views.get(reporter) ?? new Map<string, number>();
-    // Failures have a reason, requests a route, pods a name of their own: one row holds their sum.
-    const add = (field: string) => view.set(field, (view.get(field) ?? 0) + value);
-    add(labels.le === undefined ? name : bucketField(name, labels.le));
-    if (name.endsWith('_count') && (labels.error_type ?? '') !== '') add(errorField(name));
-    pair.views.set(reporter, view);
-  }
-  return pairs;
-}
-
-function traffic(view: View | undefined): number {
-  return view === undefined ? -1 : (view.get(SENT) ?? 0) + (view.get(RECEIVED) ?? 0);
+export interface EdgeRowOptions {
+  /** Only edges on which requests of this protocol were seen, and only its requests. */
+  readonly protocol?: string | undefined;
+  /** What the samples mean; that of the registered probes when left out. */
+  readonly reader?: EdgeReader | undefined;
 }
 
 /**
@@ -127,33 +82,45 @@ export function edgeRows(
   before: readonly TextSample[],
   after: readonly TextSample[],
   elapsedSeconds: number,
+  { protocol, reader = EDGES }: EdgeRowOptions = {},
 ): EdgeRow[] {
-  const earlier = group(before);
+  const earlier = reader.group(before);
+  const protocols = reader.protocols.filter(({ name }) => protocol === undefined || name === protocol);
   const rows: EdgeRow[] = [];
-  for (const [key, pair] of group(after)) rows.push(row(pair, earlier.get(key), elapsedSeconds));
+  for (const [key, edge] of reader.group(after)) {
+    const made = row(edge, earlier.get(key), elapsedSeconds, protocols);
+    if (protocol === undefined || made.protocols.length > 0) rows.push(made);
+  }
   return rows;
 }
 
-function row(pair: Pair, before: Pair | undefined, elapsedSeconds: number): EdgeRow {
-  const { labels, views } = pair;
-  const client = views.get('client');
-  const server = views.get('server');
-  const side = traffic(client) >= traffic(server) ? 'client' : 'server';
-  const now = (name: string, from: Side = side) => views.get(from)?.get(name) ?? 0;
-  const then = (name: string, from: Side = side) => before?.views.get(from)?.get(name) ?? 0;
-  // A counter that is lower than before began anew.
-  const grown = (name: string, from: Side = side) => {
-    const difference = now(name, from) - then(name, from);
-    return difference < 0 ? now(name, from) : difference;
-  };
+function traffic(view: EdgeView | undefined): number {
+  return view === undefined ? -1 : (view.traffic.get('sent') ?? 0) + (view.traffic.get('received') ?? 0);
+}
+
+/** A counter that is lower than before began anew. */
+const growth = (now: number, then: number) => (now < then ? now : now - then);
+
+function row(
+  { labels, views }: EdgeSamples,
+  before: EdgeSamples | undefined,
+  elapsedSeconds: number,
+  known: readonly RequestProtocol[],
+): EdgeRow {
+  const side: Side = traffic(views.get('client')) >= traffic(views.get('server')) ? 'client' : 'server';
+  const now = (field: TrafficField, from = side) => views.get(from)?.traffic.get(field) ?? 0;
+  const then = (field: TrafficField, from = side) => before?.views.get(from)?.traffic.get(field) ?? 0;
+  const grown = (field: TrafficField, from = side) => growth(now(field, from), then(field, from));
   const rate = (difference: number) => (elapsedSeconds > 0 ? difference / elapsedSeconds : 0);
-  const [toServer, toClient] = side === 'client' ? [SENT, RECEIVED] : [RECEIVED, SENT];
-  const end = (role: 'client' | 'server'): EdgeEnd => ({
+  const [toServer, toClient] =
+    side === 'client' ? (['sent', 'received'] as const) : (['received', 'sent'] as const);
+  const end = (role: Side): EdgeEnd => ({
     workload: labels[`${role}_workload`] ?? '',
     namespace: labels[`${role}_namespace`] ?? '',
     kind: labels[`${role}_kind`] ?? '',
   });
   const reporters = (['client', 'server'] as const).filter((reporter) => views.has(reporter));
+  const both = (value: (from: Side) => number) => reporters.reduce((sum, from) => sum + value(from), 0);
   return {
     client: end('client'),
     server: end('server'),
@@ -164,42 +131,70 @@ function row(pair: Pair, before: Pair | undefined, elapsedSeconds: number): Edge
     request_bytes_per_second: rate(grown(toServer)),
     response_bytes: now(toClient),
     response_bytes_per_second: rate(grown(toClient)),
-    connections: now(OPEN),
-    connections_opened: now(OPENED),
-    connections_opened_per_second: rate(grown(OPENED)),
-    connect_failures: now(FAILURES, 'client'),
-    retransmitted_segments: reporters.reduce((sum, from) => sum + now(RETRANSMITTED, from), 0),
-    retransmitted_segments_per_second: rate(
-      reporters.reduce((sum, from) => sum + grown(RETRANSMITTED, from), 0),
+    connections: now('open'),
+    connections_opened: now('opened'),
+    connections_opened_per_second: rate(grown('opened')),
+    connect_failures: now('failures', 'client'),
+    retransmitted_segments: both((from) => now('retransmitted', from)),
+    retransmitted_segments_per_second: rate(both((from) => grown('retransmitted', from))),
+    rtt_seconds: meanRtt(
+      grown('roundTripSum'),
+      grown('roundTripCount'),
+      now('roundTripSum'),
+      now('roundTripCount'),
     ),
-    rtt_seconds: meanRtt(grown(RTT_SUM), grown(RTT_COUNT), now(RTT_SUM), now(RTT_COUNT)),
-    ...http(views, now, grown, rate),
+    ...together(known.flatMap(({ name }) => requestsOf(name, views, before?.views, rate))),
   };
 }
 
-type Reader = (name: string, from: Side) => number;
-
-/** The HTTP part of a row. */
-function http(views: Pair['views'], now: Reader, grown: Reader, rate: (difference: number) => number) {
-  const requests = (side: Side) => now(`${DURATION[side]}_count`, side);
-  const side = requests('server') > requests('client') ? 'server' : 'client';
-  const count = `${DURATION[side]}_count`;
-  const bucket = bucketField(`${DURATION[side]}_bucket`, '');
-  const bounds = [...(views.get(side)?.keys() ?? [])]
-    .filter((field) => field.startsWith(bucket))
-    .map((field) => field.slice(bucket.length));
-  const buckets = (read: Reader) =>
-    bounds.map((le): [number, number] => [
+/** One protocol's part of a row; nothing where none of its requests was seen. */
+function requestsOf(
+  protocol: string,
+  views: EdgeSamples['views'],
+  before: EdgeSamples['views'] | undefined,
+  rate: (difference: number) => number,
+): ProtocolRequests[] {
+  const seen = (side: Side) => views.get(side)?.requests.get(protocol);
+  const side: Side = (seen('server')?.count ?? 0) > (seen('client')?.count ?? 0) ? 'server' : 'client';
+  const now = seen(side);
+  if (now === undefined) return [];
+  const then = before?.get(side)?.requests.get(protocol);
+  const buckets = (value: (le: string, count: number) => number) =>
+    [...now.buckets].map(([le, count]): [number, number] => [
       le === '+Inf' ? Number.POSITIVE_INFINITY : Number(le),
-      read(`${bucket}${le}`, side),
+      value(le, count),
     ]);
-  const errors = errorField(count);
+  return [
+    {
+      protocol,
+      requests: now.count,
+      requests_per_second: rate(growth(now.count, then?.count ?? 0)),
+      errors: now.errors,
+      errors_per_second: rate(growth(now.errors, then?.errors ?? 0)),
+      p99_seconds:
+        quantile(
+          0.99,
+          buckets((le, count) => growth(count, then?.buckets.get(le) ?? 0)),
+        ) ??
+        quantile(
+          0.99,
+          buckets((_, count) => count),
+        ),
+    },
+  ];
+}
+
+function together(protocols: ProtocolRequests[]) {
+  const sum = (value: (of: ProtocolRequests) => number) =>
+    protocols.reduce((total, each) => total + value(each), 0);
+  const slowest = Math.max(-1, ...protocols.map(({ p99_seconds }) => p99_seconds ?? -1));
   return {
-    requests: now(count, side),
-    requests_per_second: rate(grown(count, side)),
-    errors: now(errors, side),
-    errors_per_second: rate(grown(errors, side)),
-    p99_seconds: quantile(0.99, buckets(grown)) ?? quantile(0.99, buckets(now)),
+    protocols,
+    requests: sum((each) => each.requests),
+    requests_per_second: sum((each) => each.requests_per_second),
+    errors: sum((each) => each.errors),
+    errors_per_second: sum((each) => each.errors_per_second),
+    p99_seconds: slowest < 0 ? null : slowest,
   };
 }
 

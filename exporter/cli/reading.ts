@@ -1,7 +1,7 @@
 // What `top` needs of one collection, and where it may come from. Implemented by top_source.ts (a running agent) and
 // measure.ts (this process).
 import { type MetricName, metricDefinition, prometheusName } from '../telemetry/catalogue.ts';
-import { isEdgeMetric } from './edges.ts';
+import { EDGES } from './edge_samples.ts';
 import { parseExposition, type TextSample } from './prometheus_text.ts';
 
 /** One collection of the metrics that `top` shows. */
@@ -26,7 +26,7 @@ const LOST = named('knp.agent.lost');
 
 /** The part of an exposition that `top` needs. */
 export function readingOf(text: string, atMillis: number): Reading {
-  const samples = parseExposition(text, (name) => isEdgeMetric(name) || name === LOST);
+  const samples = parseExposition(text, (name) => EDGES.wants(name) || name === LOST);
   const lost = new Map<string, number>();
   for (const { name, labels, value } of samples) {
     if (name === LOST && value > 0) lost.set(labels.stage ?? '', (lost.get(labels.stage ?? '') ?? 0) + value);

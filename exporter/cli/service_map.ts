@@ -23,6 +23,10 @@ export interface MapLink {
   readonly connections_opened: number;
   readonly connect_failures: number;
   readonly retransmitted_segments: number;
+  /** Protocols whose requests were seen. */
+  readonly protocols: readonly string[];
+  readonly requests: number;
+  readonly errors: number;
 }
 
 export interface ServiceMap {
@@ -65,6 +69,8 @@ function link(rows: readonly EdgeRow[]): MapLink {
     sum((row) => row.request_bytes + row.response_bytes + row.connections_opened + row.connections, of);
   const [client, server] = [seenBy('client'), seenBy('server')];
   const side = weight(server) > weight(client) ? server : client;
+  const requests = (of: readonly EdgeRow[]) => sum((row) => row.requests, of);
+  const counted = requests(server) > requests(client) ? server : client;
   return {
     client: idOf(first.client),
     server: idOf(first.server),
@@ -76,6 +82,9 @@ function link(rows: readonly EdgeRow[]): MapLink {
     connections_opened: sum((row) => row.connections_opened, side),
     connect_failures: sum((row) => row.connect_failures),
     retransmitted_segments: sum((row) => row.retransmitted_segments),
+    protocols: distinct(rows.flatMap(({ protocols }) => protocols.map(({ protocol }) => protocol))),
+    requests: requests(counted),
+    errors: sum((row) => row.errors, counted),
   };
 }
 
@@ -130,6 +139,13 @@ const TABLE: readonly Column<{ link: MapLink; nodes: ReadonlyMap<string, MapNode
     priority: 1,
     cell: ({ link }) => portText(link.ports),
   },
+  {
+    title: 'PROTO',
+    align: 'left',
+    width: 6,
+    priority: 6,
+    cell: ({ link }) => link.protocols.join(','),
+  },
   { title: 'SENT', align: 'right', width: 9, priority: 2, cell: ({ link }) => bytes(link.request_bytes) },
   {
     title: 'RECEIVED',
@@ -153,6 +169,8 @@ const TABLE: readonly Column<{ link: MapLink; nodes: ReadonlyMap<string, MapNode
     priority: 3,
     cell: ({ link }) => String(link.connect_failures),
   },
+  { title: 'REQUESTS', align: 'right', width: 9, priority: 6, cell: ({ link }) => String(link.requests) },
+  { title: 'ERRORS', align: 'right', width: 7, priority: 6, cell: ({ link }) => String(link.errors) },
 ];
 
 /** A line per link. */
@@ -171,7 +189,8 @@ function numbered(map: ServiceMap): Map<string, string> {
 }
 
 function label(link: MapLink): string {
-  return `${portText(link.ports)}, ${bytes(link.request_bytes + link.response_bytes)}`;
+  const protocols = link.protocols.length === 0 ? '' : ` ${link.protocols.join(',')}`;
+  return `${portText(link.ports)}${protocols}, ${bytes(link.request_bytes + link.response_bytes)}`;
 }
 
 /** Graphviz; namespaces are clusters. */

@@ -1,5 +1,5 @@
 // What `top` shows, as lines of text: columns, header and footer. No terminal, no input: see commands/top.ts.
-import { type EdgeEnd, type EdgeRow, HTTP_SORT_KEYS, type SortKey } from './edges.ts';
+import { type EdgeEnd, type EdgeRow, REQUEST_SORT_KEYS, type SortKey } from './edges.ts';
 import { type Column, renderTable } from './table.ts';
 import { duration, padded, printable, scaled } from './text.ts';
 
@@ -54,7 +54,7 @@ const NAMES: readonly Column<EdgeRow>[] = [
   figure('PORT', 5, 1, ({ port }) => port),
 ];
 
-const TCP_COLUMNS: readonly Column<EdgeRow>[] = [
+const TRAFFIC_COLUMNS: readonly Column<EdgeRow>[] = [
   ...NAMES,
   figure('→ B/s', 6, 2, (row) => scaled(row.request_bytes_per_second)),
   figure('← B/s', 6, 2, (row) => scaled(row.response_bytes_per_second)),
@@ -69,8 +69,15 @@ const TCP_COLUMNS: readonly Column<EdgeRow>[] = [
   figure('RTT', 6, 4, (row) => seconds(row.rtt_seconds)),
 ];
 
-const HTTP_COLUMNS: readonly Column<EdgeRow>[] = [
+const REQUEST_COLUMNS: readonly Column<EdgeRow>[] = [
   ...NAMES,
+  {
+    title: 'PROTO',
+    align: 'left',
+    width: 6,
+    priority: 2,
+    cell: ({ protocols }) => protocols.map(({ protocol }) => protocol).join(','),
+  },
   figure('REQ/s', 6, 2, (row) => scaled(row.requests_per_second)),
   figure('ERR/s', 6, 2, (row) => scaled(row.errors_per_second)),
   figure('P99', 6, 2, (row) => seconds(row.p99_seconds)),
@@ -82,7 +89,7 @@ const HTTP_COLUMNS: readonly Column<EdgeRow>[] = [
   figure('RTT', 6, 6, (row) => seconds(row.rtt_seconds)),
 ];
 
-const columnsFor = (by: SortKey) => (HTTP_SORT_KEYS.includes(by) ? HTTP_COLUMNS : TCP_COLUMNS);
+const columnsFor = (by: SortKey) => (REQUEST_SORT_KEYS.includes(by) ? REQUEST_COLUMNS : TRAFFIC_COLUMNS);
 
 function headline(state: TopState): string {
   const { rows, by, intervalSeconds, source, time } = state;

@@ -23,25 +23,32 @@ const SILENCE_MILLIS = 60_000;
 const FIXED = [
   { title: 'TIME', width: 12 },
   { title: 'BY', width: 6 },
-  { title: 'METHOD', width: 7 },
+  { title: 'PROTO', width: 5 },
+  { title: 'OP', width: 7 },
   { title: 'STATUS', width: 6 },
-  { title: 'DURATION', width: 8 },
+  { title: 'DURATION', width: 8, align: 'right' },
 ] as const;
 const GAP = '  ';
 
 function row(cells: readonly string[], columns: number): string {
-  const fixed = FIXED.map(({ width }, i) => padded(cells[i] ?? '', width, i === 4 ? 'right' : 'left'));
+  const fixed = FIXED.map((cell, i) =>
+    padded(cells[i] ?? '', cell.width, 'align' in cell ? cell.align : 'left'),
+  );
   const used = FIXED.reduce((sum, { width }) => sum + width + GAP.length, 0);
-  const rest = Math.max(30, columns - used);
+  const rest = Math.max(24, columns - used);
   const names = Math.floor((rest - 2 * GAP.length) * 0.6);
-  const route = rest - names - GAP.length;
-  const text = [...fixed, padded(cells[5] ?? '', names), padded(cells[6] ?? '', route)].join(GAP);
+  const target = rest - names - GAP.length;
+  const text = [
+    ...fixed,
+    padded(cells[FIXED.length] ?? '', names),
+    padded(cells[FIXED.length + 1] ?? '', target),
+  ].join(GAP);
   return `${text.trimEnd()}\n`;
 }
 
 /** The header of the table. */
 export function traceHeader(columns: number): string {
-  return row([...FIXED.map(({ title }) => title), 'CLIENT → SERVER', 'ROUTE'], columns);
+  return row([...FIXED.map(({ title }) => title), 'CLIENT → SERVER', 'TARGET'], columns);
 }
 
 /** One request as a row of the table. */
@@ -52,11 +59,12 @@ export function traceRow(line: TraceLine, columns: number): string {
     [
       line.time.slice(11, 23),
       line.reporter,
-      line.method,
+      line.protocol,
+      line.operation,
       line.status === undefined ? '-' : String(line.status),
       duration(line.duration_seconds),
       `${end(line.client, line.client_namespace)} → ${server}`,
-      `${line.route || line.path || '-'}${line.error_type === undefined ? '' : ` (${line.error_type})`}`,
+      `${line.target || line.exact_target || '-'}${line.error_type === undefined ? '' : ` (${line.error_type})`}`,
     ],
     columns,
   );
@@ -100,9 +108,7 @@ export async function printTrace(base: URL, query: URLSearchParams, printing: Tr
   }
   if (response.statusCode === 404) {
     response.destroy();
-    throw new CliError(
-      `${url.origin} shows no live requests: is it an agent, and is the HTTP probe enabled?`,
-    );
+    throw new CliError(`${url.origin} shows no live requests: is it an agent?`);
   }
   if (response.statusCode !== 200)
     throw new CliError(`${url.origin} answered ${response.statusCode}: ${await firstLine(response)}`);

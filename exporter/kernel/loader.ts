@@ -65,6 +65,14 @@ export interface MapUsage {
   readonly capacity: number;
 }
 
+/** What a program cost that others reach by tail calls; the kernel accounts it to these. */
+export interface CalledProgram {
+  readonly program: string;
+  /** An estimate from some of the runs. */
+  readonly runTimeNs: number;
+  readonly runCount: number;
+}
+
 /** A loaded and attached probe. */
 export interface LoadedProbe {
   readonly name: string;
@@ -76,6 +84,8 @@ export interface LoadedProbe {
   readonly links: ReadonlyMap<string, BpfLink>;
   map(name: string): BpfMap;
   program(name: string): BpfProgram;
+  /** What its programs cost that are reached by tail calls, since the start. */
+  readonly called?: () => readonly CalledProgram[];
   close(): void;
 }
 

@@ -4,7 +4,7 @@
 import type { Btf } from './btf.ts';
 import { CORE_MAPS, type KernelCore } from './core.ts';
 import type { Feature } from './features.ts';
-import type { Alternative, BpfLoader, LoadedProbe, Purpose } from './loader.ts';
+import type { Alternative, BpfLoader, CalledProgram, LoadedProbe, Purpose } from './loader.ts';
 import type { BpfMap } from './native.ts';
 import type { VariableValue } from './object.ts';
 
@@ -108,6 +108,8 @@ interface Callee {
   readonly program: string;
   readonly array: string;
   readonly index: (protocol: number) => number;
+  /** The working space in which what it costs is counted. */
+  readonly slot?: number;
 }
 
 const plain = (protocol: number) => protocol;
@@ -127,14 +129,15 @@ function payloadCallees(inUse: ReadonlySet<string>): Callee[] {
       program: `length${slot}`,
       array: 'stream_length_programs',
       index: (protocol) => protocol * SLOTS + slot,
+      slot,
     }));
   const exits = [
-    ['send_exit', 'stream_send_programs', /^stream_send_exit$/],
-    ['receive_exit', 'stream_receive_programs', /^stream_receive_exit/],
-    ['sendpage_exit', 'stream_sendpage_programs', /^stream_sendpage_exit$/],
+    ['send_exit', 'stream_send_programs', /^stream_send_exit$/, 0],
+    ['receive_exit', 'stream_receive_programs', /^stream_receive_exit/, 2],
+    ['sendpage_exit', 'stream_sendpage_programs', /^stream_sendpage_exit$/, 1],
   ] as const;
-  for (const [program, array, caller] of exits)
-    if (some(caller)) callees.push({ program, array, index: plain });
+  for (const [program, array, caller, slot] of exits)
+    if (some(caller)) callees.push({ program, array, index: plain, slot });
   return callees;
 }
 
@@ -231,6 +234,54 @@ class Control {
   }
 }
 
+/** Reads what the runs of a protocol cost in one working space, on all processors. */
+function costReader(loaded: LoadedProbe): (protocol: number, slot: number) => Cost {
+  const work = loaded.btf.layout('stream_work');
+  const cost = loaded.btf.layout('stream_cost');
+  const map = loaded.map('stream_work');
+  return (protocol, slot) => {
+    const values = map.lookup(u32(slot)) ?? Buffer.alloc(0);
+    const first = work.offset('costs') + protocol * cost.size;
+    const sum = (field: string) => {
+      let total = 0;
+      for (let at = first; at < values.length; at += work.size)
+        total += Number(values.readBigUInt64LE(at + cost.offset(field)));
+      return total;
+    };
+    return { runs: sum('runs'), timedRuns: sum('timed_runs'), timedNs: sum('timed_ns') };
+  };
+}
+
+/** `struct stream_cost`. */
+interface Cost {
+  readonly runs: number;
+  readonly timedRuns: number;
+  readonly timedNs: number;
+}
+
+/** What one program cost: of the runs since the last look as much as those of them that were timed, on average. */
+class CalledCost {
+  readonly #program: string;
+  readonly #read: () => Cost;
+  #seen: Cost = { runs: 0, timedRuns: 0, timedNs: 0 };
+  #runTimeNs = 0;
+
+  constructor(program: string, read: () => Cost) {
+    this.#program = program;
+    this.#read = read;
+  }
+
+  read(): CalledProgram {
+    const now = this.#read();
+    const timed = now.timedRuns - this.#seen.timedRuns;
+    if (timed > 0) {
+      this.#runTimeNs += ((now.timedNs - this.#seen.timedNs) / timed) * (now.runs - this.#seen.runs);
+      this.#seen = now;
+    }
+    return { program: this.#program, runTimeNs: this.#runTimeNs, runCount: now.runs };
+  }
+}
+
 /**
  * Loads and attaches the stream object. No connection is looked at before a protocol is added.
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
@@ -247,6 +298,7 @@ export function loadStream(options: StreamOptions): KernelStream {
   });
   const control = new Control(loaded.map('request_control'), loaded.btf);
   const protocols: LoadedProbe[] = [];
+  const cost = costReader(loaded);
   const addProtocol = ({ name, rodata = {} }: ProtocolOptions) => {
     const number = loaded.btf.enumerator('stream_protocol', `STREAM_${name.toUpperCase()}`);
     if (number === undefined) throw new Error(`the stream object knows no protocol ${name}`);
@@ -264,8 +316,12 @@ export function loadStream(options: StreamOptions): KernelStream {
       })),
     });
     protocols.push(protocol);
+    const costs = callees.flatMap(({ program, slot }) =>
+      slot === undefined ? [] : [new CalledCost(`${name}_${program}`, () => cost(number, slot))],
+    );
     control.addProtocol(number);
-    return { number, loaded: protocol };
+    const called = () => costs.map((one) => one.read());
+    return { number, loaded: { ...protocol, called } };
   };
   const close = () => {
     for (const protocol of protocols) protocol.close();

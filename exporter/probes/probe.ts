@@ -9,8 +9,10 @@ import type { AttributeDefinition, CommonAttributeName } from '../telemetry/attr
 import type { Source } from '../telemetry/collector.ts';
 import type { MetricDefinition } from '../telemetry/definition.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { RequestProtocol } from '../telemetry/requests/protocol.ts';
 import type { SpanSink } from '../telemetry/spans/types.ts';
 import type { SeriesStore } from '../telemetry/store.ts';
+import type { TransportTraffic } from '../telemetry/traffic.ts';
 import type { CoreFeature, RunningCore } from './core.ts';
 
 /** Attributes that a probe declares for its own metrics, by name. */
@@ -53,6 +55,10 @@ export interface ProbeDefinition<
   readonly metrics: M;
   /** Attributes that no other probe has; what two probes share stands in telemetry/attributes.ts. */
   readonly attributes?: A;
+  /** Protocols whose requests it counts: `top`, `map`, `trace`, spans, dashboards and rules show them. */
+  readonly requests?: readonly RequestProtocol[];
+  /** Transports whose traffic it counts by edge: `top` and `map` show it. */
+  readonly traffic?: readonly TransportTraffic[];
   /** Bucket bounds by metric, where the settings choose them instead of the catalogue. */
   buckets?(settings: z.output<S>): Readonly<Record<string, readonly number[]>>;
   /** `() => import('./index.ts')`. */

@@ -69,6 +69,12 @@ export const COMMON_ATTRIBUTES = {
   server: text('Server of a service graph edge.'),
   client_service_namespace: optional('Namespace of the client of a service graph edge.'),
   server_service_namespace: optional('Namespace of the server of a service graph edge.'),
+  connection_type: {
+    description:
+      'What kind of edge it is, as Tempo has it; left out for plain requests between two workloads.',
+    values: ['virtual_node', 'database', 'messaging_system'],
+    optional: true,
+  },
   stage: text('Where it was lost.'),
   program: text('BPF program.'),
   map: text('BPF map.'),

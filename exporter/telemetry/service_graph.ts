@@ -1,29 +1,31 @@
 // The metrics behind Grafana's service graph (names and labels of Tempo's metrics generator), counted from the same
-// kernel buckets, at the same moment, as the HTTP duration histograms, not from sampled spans. The HTTP probe adds to
-// an edge of this graph whatever it adds to `http.*.request.duration`.
+// kernel buckets, at the same moment, as the duration histograms of the protocols, not from sampled spans. A probe adds
+// to an edge of this graph whatever it adds to the duration histograms of its `RequestProtocol`.
 //
 // Grafana adds up what all agents report, so a request must be counted once although both of its ends may be observed:
 // - request_total and request_failed_total: by the server's side. By the client's side only where no agent can be at
 //   the server (external addresses, named ranges, and what else has no workload behind it).
 // - server_seconds: by the server's side. client_seconds: by the client's side.
-// A request failed if it has an error.type: 5xx at the server, 4xx and 5xx at the client, or a broken exchange.
+// A request failed if it has an error.type.
+// connection_type is Tempo's: what the protocol says (database, messaging_system), else virtual_node where one end is
+// none that an agent observes, else nothing.
 
-import type { AttributesOf } from './catalogue.ts';
+import { ERROR_ATTRIBUTE, type RequestProtocol, type Side } from './requests/protocol.ts';
 import type { Counter, Histogram, SeriesStore } from './store.ts';
 
-/** Attributes of a series of `http.server.request.duration` or `http.client.request.duration`. */
-export type RequestAttributes = Pick<
-  AttributesOf<'http.server.request.duration'>,
-  | 'reporter'
-  | 'client_workload'
-  | 'client_namespace'
-  | 'server_workload'
-  | 'server_namespace'
-  | 'server_kind'
-  | 'error.type'
->;
+/** What the graph reads of the attributes of a protocol's duration histogram. */
+export interface RequestAttributes {
+  readonly reporter: Side;
+  readonly client_workload: string | number;
+  readonly client_namespace: string | number;
+  readonly client_kind: string | number;
+  readonly server_workload: string | number;
+  readonly server_namespace: string | number;
+  readonly server_kind: string | number;
+  readonly [ERROR_ATTRIBUTE]?: string | number | undefined;
+}
 
-/** Kinds of servers that no agent observes from the inside. */
+/** Kinds of ends that no agent observes from the inside. */
 const UNOBSERVED = new Set(['External', 'CIDR', 'Service', 'ControlPlane', 'Unknown']);
 
 /** One (client, server) pair as one series of the duration histogram feeds it; cache it beside that series' handle. */
@@ -38,9 +40,17 @@ export interface ServiceGraphEdge {
   retain(): void;
 }
 
-/** Hands out the edges of one store. */
+/** Hands out the edges of one protocol in one store. */
 export interface ServiceGraph {
   edge(attributes: RequestAttributes): ServiceGraphEdge;
+}
+
+type ConnectionType = Exclude<RequestProtocol['connectionType'], ''> | 'virtual_node' | undefined;
+
+function connectionType(protocol: RequestProtocol, from: RequestAttributes): ConnectionType {
+  if (protocol.connectionType !== '') return protocol.connectionType;
+  const ends = [from.client_kind, from.server_kind];
+  return ends.some((kind) => UNOBSERVED.has(String(kind))) ? 'virtual_node' : undefined;
 }
 
 class Edge implements ServiceGraphEdge {
@@ -48,16 +58,19 @@ class Edge implements ServiceGraphEdge {
   readonly #failures: Counter | undefined;
   readonly #failed: boolean;
   readonly #seconds: Histogram;
+  readonly #rebin: Rebin;
 
-  constructor(store: SeriesStore, from: RequestAttributes) {
+  constructor(store: SeriesStore, protocol: RequestProtocol, rebin: Rebin, from: RequestAttributes) {
     const labels = {
       client: from.client_workload,
       server: from.server_workload,
       client_service_namespace: from.client_namespace,
       server_service_namespace: from.server_namespace,
+      connection_type: connectionType(protocol, from),
     };
     const server = from.reporter === 'server';
-    this.#failed = from['error.type'] !== undefined && from['error.type'] !== '';
+    const errorType = from[ERROR_ATTRIBUTE];
+    this.#failed = errorType !== undefined && errorType !== '';
     if (server || UNOBSERVED.has(String(from.server_kind))) {
       this.#requests = store.counter('traces_service_graph_request_total', labels);
       // Made even if this series cannot fail: a rate needs the zero before the first failure.
@@ -66,10 +79,11 @@ class Edge implements ServiceGraphEdge {
     this.#seconds = server
       ? store.histogram('traces_service_graph_request_server_seconds', labels)
       : store.histogram('traces_service_graph_request_client_seconds', labels);
+    this.#rebin = rebin;
   }
 
   addBuckets(counts: ArrayLike<number>, sum: number): void {
-    this.#seconds.addBuckets(counts, sum);
+    this.#seconds.addBuckets(this.#rebin(counts), sum);
     if (this.#requests === undefined) return;
     let requests = 0;
     for (let i = 0; i < counts.length; i++) requests += counts[i] as number;
@@ -84,23 +98,40 @@ class Edge implements ServiceGraphEdge {
   }
 }
 
-function sameBounds(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((bound, i) => bound === b[i]);
+/** Counts per bucket of a protocol's histogram → counts per bucket of the graph's. */
+type Rebin = (counts: ArrayLike<number>) => ArrayLike<number>;
+
+/**
+ * Protocols have buckets of their own, the graph has one set for all. A request counts in the first bucket of the graph
+ * that holds all of its own bucket: exact at bounds that both have, and never in a bucket faster than the request was.
+ */
+function rebinning(from: readonly number[], to: readonly number[]): Rebin {
+  if (from.length === to.length && from.every((bound, i) => bound === to[i])) return (counts) => counts;
+  const targets = from.map((bound) => to.findIndex((upper) => bound <= upper));
+  return (counts) => {
+    const rebinned = new Float64Array(to.length + 1);
+    for (let i = 0; i < counts.length; i++) {
+      const target = targets[i] ?? -1;
+      const at = target < 0 ? to.length : target;
+      rebinned[at] = (rebinned[at] as number) + (counts[i] as number);
+    }
+    return rebinned;
+  };
 }
 
 /**
- * The service graph of a store. Throws an Error when the store's bucket bounds of the four duration histograms differ:
- * counts of other buckets could not be added exactly.
+ * The service graph of a protocol's requests.
+ * @param bounds of the buckets that `addBuckets` will be given: those of the protocol's duration histograms in this store
  */
-export function createServiceGraph(store: SeriesStore): ServiceGraph {
-  const bounds = store.bounds('http.server.request.duration');
-  const others = [
-    'http.client.request.duration',
-    'traces_service_graph_request_server_seconds',
-    'traces_service_graph_request_client_seconds',
-  ] as const;
-  for (const name of others)
-    if (!sameBounds(bounds, store.bounds(name)))
-      throw new Error(`service graph: ${name} must have the bucket bounds of http.server.request.duration`);
-  return { edge: (attributes) => new Edge(store, attributes) };
+export function createServiceGraph(
+  store: SeriesStore,
+  protocol: RequestProtocol,
+  bounds: readonly number[],
+): ServiceGraph {
+  const server = rebinning(bounds, store.bounds('traces_service_graph_request_server_seconds'));
+  const client = rebinning(bounds, store.bounds('traces_service_graph_request_client_seconds'));
+  return {
+    edge: (attributes) =>
+      new Edge(store, protocol, attributes.reporter === 'server' ? server : client, attributes),
+  };
 }

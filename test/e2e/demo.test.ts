@@ -98,7 +98,7 @@ describe.skipIf(reason)(`demo${reason ? ` (skipped: ${reason})` : ''}`, { timeou
   test('without a fault no alert fires', async () => {
     await until(
       'requests',
-      async () => (await prometheus.query('sum(knp:server_http_requests:rate15s) > 20')).length > 0,
+      async () => (await prometheus.query('sum(knp:server_requests:rate15s) > 20')).length > 0,
     );
     // Longer than windows and holds together.
     await sleep(20_000);

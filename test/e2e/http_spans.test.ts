@@ -197,7 +197,7 @@ describe('every request sampled', () => {
       await ask();
       await sleep(100);
     }
-    expect(watch.output.stdout).toContain('"route":"/echo"');
+    expect(watch.output.stdout).toContain('"target":"/echo"');
     watch.child.kill('SIGINT');
     await watch.ended;
     const spans = await arrived(port, 2);

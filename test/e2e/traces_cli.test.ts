@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { HTTP_REQUESTS } from '../../exporter/probes/http/requests.ts';
 import { createSpanFeed, type SpanFeed } from '../../exporter/telemetry/spans/feed.ts';
 import { serveTrace, TRACE_PATH } from '../../exporter/telemetry/spans/live_endpoint.ts';
 import type { SpanRecord } from '../../exporter/telemetry/spans/types.ts';
@@ -24,11 +25,12 @@ function request(changes: Partial<SpanRecord> = {}): SpanRecord {
     server: { name: 'cart', namespace: 'prod', kind: 'StatefulSet' },
     serverAddress: '10.0.0.7',
     serverPort: 8080,
-    protocol: 'http',
-    method: 'GET',
-    route: '/users/{id}',
+    protocol: HTTP_REQUESTS,
+    operation: 'GET',
+    target: '/users/{id}',
     status: 200,
     reason: 'share',
+    detail: {},
     ...changes,
   };
 }
@@ -84,7 +86,7 @@ it('prints the requests that the filters let through, as JSON lines, and ends at
   await until(() => feed.subscribers === 1);
   feed.publish(request(), IDENTITY);
   feed.publish(request({ status: 503, endUnixNano: START + 1n }), IDENTITY);
-  feed.publish(request({ status: 503, route: '/pay' }), IDENTITY);
+  feed.publish(request({ status: 503, target: '/pay' }), IDENTITY);
   expect(await done).toBe(0);
   expect(output.stderr).toBe('');
   expect(
@@ -94,7 +96,7 @@ it('prints the requests that the filters let through, as JSON lines, and ends at
       .map((line) => JSON.parse(line)),
   ).toMatchObject([
     {
-      route: '/pay',
+      target: '/pay',
       status: 503,
       duration_seconds: 0.25,
       client: 'shop',
@@ -112,7 +114,7 @@ it('prints a table until it is interrupted', async () => {
   child.kill('SIGINT');
   expect(await done).toBe(0);
   expect(output.stdout).toMatch(
-    /^TIME .* CLIENT → SERVER .* ROUTE\n14:00:00\.123 {2}server {2}GET {6}200 {8}250ms {2}prod\/shop → prod\/cart:8080 +\/users\/\{id\}\n$/,
+    /^TIME .* CLIENT → SERVER .* TARGET\n14:00:00\.123 {2}server {2}http {3}GET {6}200 {8}250ms {2}prod\/shop → prod\/cart:8080 +\/users\/\{id\}\n$/,
   );
 });
 

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { HTTP_REQUESTS } from '../../exporter/probes/http/requests.ts';
 import { createTraceOutput, type TraceOutput } from '../../exporter/telemetry/spans/sink.ts';
 import type { SpanRecord, SpanWorkload } from '../../exporter/telemetry/spans/types.ts';
 import { buildCollector, CollectorProcess, cannotBuildCollector } from '../peers/collector/collector.ts';
@@ -26,13 +27,13 @@ function request(changes: Partial<SpanRecord> = {}): SpanRecord {
     serverAddress: '10.0.0.7',
     serverPort: 8080,
     clientAddress: '10.0.0.3',
-    protocol: 'http',
-    protocolVersion: '1.1',
-    method: 'GET',
-    route: '/users/{id}',
-    path: '/users/42?token=secret',
+    protocol: HTTP_REQUESTS,
+    operation: 'GET',
+    target: '/users/{id}',
+    exactTarget: '/users/42?token=secret',
     status: 200,
     reason: 'share',
+    detail: { version: '1.1' },
     ...changes,
   };
 }
@@ -77,7 +78,7 @@ describe.skipIf(missing !== undefined)('a real Collector', () => {
         client: CART,
         server: NGINX,
         status: undefined,
-        errorType: 'connection_reset',
+        broken: 'connection_reset',
         startUnixNano: START + 1n,
         endUnixNano: START + 1_000_000_000n,
         parent: { traceId: TRACE, spanId: server?.spanId ?? '' },

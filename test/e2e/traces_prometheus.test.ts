@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { HTTP_REQUESTS } from '../../exporter/probes/http/requests.ts';
 import { writeExposition } from '../../exporter/telemetry/out/prometheus.ts';
 import { createServiceGraph } from '../../exporter/telemetry/service_graph.ts';
 import { addExemplar } from '../../exporter/telemetry/spans/exemplars.ts';
@@ -51,7 +52,11 @@ class Agent {
 
   count(): void {
     this.scrapes++;
-    const graph = createServiceGraph(this.store);
+    const graph = createServiceGraph(
+      this.store,
+      HTTP_REQUESTS,
+      this.store.bounds('http.server.request.duration'),
+    );
     const bounds = this.store.bounds('http.server.request.duration');
     for (const [requests, seconds, error] of [
       [PER_SCRAPE - 1, 0.2, undefined],
@@ -87,9 +92,10 @@ class Agent {
             server: { name: 'cart', namespace: 'prod', kind: 'StatefulSet' },
             serverAddress: '10.0.0.7',
             serverPort: 8080,
-            protocol: 'http',
-            method: 'GET',
+            protocol: HTTP_REQUESTS,
+            operation: 'GET',
             reason: 'error',
+            detail: {},
           },
           { traceId: TRACE, spanId: SPAN },
         );

@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from '../../scripts/house/files.ts';
+import { ROOT } from '../../scripts/architecture/files.ts';
 import { sleep } from './measure.ts';
 
 /** While a load runs, the agent is scraped this often: three times as often as Prometheus does by default. */

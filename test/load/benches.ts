@@ -1,7 +1,7 @@
 // The benches, in the order in which `make bench` runs them. A new one is a new entry here.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import { ROOT } from '../../scripts/house/files.ts';
+import { ROOT } from '../../scripts/architecture/files.ts';
 import { Agent, sample } from './agent.ts';
 import { HTTP_BENCHES } from './http.ts';
 import { kept } from './kept.ts';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { KernelFeatures } from '../../exporter/kernel/features.ts';
 import { enableBpfStats, openObject } from '../../exporter/kernel/native.ts';
-import { ROOT } from '../../scripts/house/files.ts';
+import { ROOT } from '../../scripts/architecture/files.ts';
 import { Receiver } from '../unit/spans/receiver.ts';
 import { Agent, withAgent } from './agent.ts';
 import { kept } from './kept.ts';
@@ -47,11 +47,11 @@ async function pidOf(agent: Agent): Promise<number> {
   return status.pid;
 }
 
-/** Run time of the HTTP probe's programs so far, in nanoseconds, and how often they ran. */
+/** Run time of the programs on the hooks that see bytes so far, in nanoseconds, and how often they ran; with what they call. */
 async function probeTime(agent: Agent): Promise<{ nanos: number; runs: number }> {
   const text = await agent.scrape();
   const sum = (metric: string) =>
-    [...text.matchAll(new RegExp(`^${metric}\\{program="(?:http1|stream)_[^"]*"\\} (\\S+)$`, 'gm'))].reduce(
+    [...text.matchAll(new RegExp(`^${metric}\\{program="stream_[^"]*"\\} (\\S+)$`, 'gm'))].reduce(
       (total, [, value]) => total + Number(value),
       0,
     );

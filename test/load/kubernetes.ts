@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
-import { ROOT } from '../../scripts/house/files.ts';
+import { ROOT } from '../../scripts/architecture/files.ts';
 import { applyChart, type RunningAgent, startAgent } from '../testbed/agent.ts';
 import type { KubeObject } from '../testbed/api-client.ts';
 import { Cluster } from '../testbed/cluster.ts';

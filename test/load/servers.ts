@@ -6,7 +6,7 @@ import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { ROOT } from '../../scripts/house/files.ts';
+import { ROOT } from '../../scripts/architecture/files.ts';
 import { freePort } from './agent.ts';
 import { sleep } from './measure.ts';
 

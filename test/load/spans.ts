@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { BatchSpanProcessor } from '@opentelemetry/sdk-trace';
+import { HTTP_REQUESTS } from '../../exporter/probes/http/requests.ts';
 import { createTraceOutput, type TraceOutput } from '../../exporter/telemetry/spans/sink.ts';
 import { createSynthesiser } from '../../exporter/telemetry/spans/synthesiser.ts';
 import type { SpanRecord } from '../../exporter/telemetry/spans/types.ts';
@@ -46,15 +47,14 @@ function record(i: number): SpanRecord {
     serverAddress: '10.0.0.7',
     serverPort: 8080,
     clientAddress: '10.0.0.3',
-    protocol: 'http',
-    protocolVersion: '1.1',
-    method: 'GET',
-    route: '/users/{id}/orders',
-    path: `/users/${i}/orders`,
+    protocol: HTTP_REQUESTS,
+    operation: 'GET',
+    target: '/users/{id}/orders',
+    exactTarget: `/users/${i}/orders`,
     status: 200,
     reason: 'share',
-    responseBodySize: 512,
-    timeToFirstByteNanos: 1_000_000n,
+    responseBytes: 512,
+    detail: { version: '1.1', timeToFirstByteNanos: 1_000_000n },
   };
 }
 

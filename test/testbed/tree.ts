@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { ownFiles, ROOT } from '../../scripts/house/files.ts';
+import { ownFiles, ROOT } from '../../scripts/architecture/files.ts';
 
 /** A whole file that a page shows, or lines that it adds to one. */
 export interface PageFile {

@@ -2,12 +2,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { edgeRows } from '../edges.ts';
+import { protocolOption } from '../protocol_option.ts';
 import { mapDot, mapMermaid, mapTable, type ServiceMap, serviceMap } from '../service_map.ts';
 import { addSettingsOptions, type SettingsOptions } from '../settings_options.ts';
 import { openEdgeSource } from '../top_source.ts';
 
 interface MapOptions {
   namespace?: string;
+  protocol?: string;
   json?: true;
   dot?: true;
   mermaid?: true;
@@ -19,6 +21,7 @@ Reads the agent that runs on this host, else (as root) measures by itself for tw
 
 Examples:
   kubenetprobe map --namespace shop
+  kubenetprobe map --protocol http
   kubenetprobe map --dot | dot -Tsvg > map.svg
   kubenetprobe map --mermaid >> README.md
   kubenetprobe map --json | jq '.links[] | select(.connect_failures > 0)'`;
@@ -31,6 +34,7 @@ export function define(command: Command): void {
   const others = (name: string) => formats.filter((format) => format !== name);
   command
     .option('-n, --namespace <name>', 'only what touches this namespace')
+    .addOption(protocolOption('only pairs with requests of this protocol'))
     .addOption(new Option('--json', 'print nodes and links as JSON').conflicts(others('json')))
     .addOption(new Option('--dot', 'print a graph for Graphviz').conflicts(others('dot')))
     .addOption(new Option('--mermaid', 'print a graph for Mermaid').conflicts(others('mermaid')))
@@ -46,7 +50,7 @@ async function show(options: MapOptions, settings: SettingsOptions): Promise<voi
   try {
     if (!source.name.startsWith('agent')) await sleep(OWN_MEASUREMENT_MILLIS);
     const { samples } = await source.read();
-    process.stdout.write(render(serviceMap(edgeRows([], samples, 0), options.namespace), options));
+    process.stdout.write(render(serviceMap(edgeRows([], samples, 0, options), options.namespace), options));
   } finally {
     await source.close();
   }

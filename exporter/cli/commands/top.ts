@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type EdgeRow, edgeRows, SORT_KEYS, type SortKey, sortRows } from '../edges.ts';
 import { EXIT } from '../exit.ts';
+import { protocolOption } from '../protocol_option.ts';
 import type { EdgeSource, Reading } from '../reading.ts';
 import { openScreen, type Screen } from '../screen.ts';
 import { addSettingsOptions, type SettingsOptions } from '../settings_options.ts';
@@ -11,6 +12,7 @@ import { renderOnce, renderScreen, TABLE_HEADER_LINE, type TopState } from '../t
 
 interface TopOptions {
   by: SortKey;
+  protocol?: string;
   once?: true;
   json?: true;
   interval: number;
@@ -20,12 +22,12 @@ interface TopOptions {
 
 const EXAMPLES = `
 Reads the agent that runs on this host, else (as root) measures by itself; --from reads another one.
-Keys: q quits; b, c, r, t sort by bytes, connections, retransmits, round-trip time; h, e, p by HTTP requests, errors,
-99th percentile of the duration.
+Keys: q quits; b, c, r, t sort by bytes, connections, retransmits, round-trip time; h, e, p by requests, errors, 99th
+percentile of the duration.
 
 Examples:
   kubenetprobe top --by connections
-  kubenetprobe top --by errors
+  kubenetprobe top --by errors --protocol http
   kubenetprobe top --once --json | jq '.edges[0]'
   kubenetprobe top --from 10.0.0.7:9464`;
 
@@ -45,6 +47,7 @@ function count(text: string): number {
 export function define(command: Command): void {
   command
     .addOption(new Option('--by <key>', 'sort by').choices(SORT_KEYS).default('bytes'))
+    .addOption(protocolOption('only edges with requests of this protocol'))
     .option('--once', 'print one table and end')
     .option('--json', 'print JSON: one object with --once, else one line per interval')
     .option('--interval <seconds>', 'time between two readings', seconds, 2)
@@ -75,7 +78,7 @@ function state(source: EdgeSource, options: TopOptions, before: Reading, now: Re
     time: new Date(),
     intervalSeconds: options.interval,
     by: options.by,
-    rows: sortRows(edgeRows(before.samples, now.samples, elapsedSeconds), options.by),
+    rows: sortRows(edgeRows(before.samples, now.samples, elapsedSeconds, options), options.by),
     lost: now.lost,
   };
 }

@@ -1,12 +1,14 @@
-// `kubenetprobe trace`: sampled HTTP requests of a running agent, live, one line each.
+// `kubenetprobe trace`: sampled requests of a running agent, live, one line each.
 import { type Command, InvalidArgumentError } from 'commander';
-import { parseStatusRange } from '../../telemetry/spans/live_endpoint.ts';
+import { parseStatus } from '../../telemetry/spans/live_endpoint.ts';
 import { agentUrl, localUrl } from '../agent_client.ts';
+import { protocolOption } from '../protocol_option.ts';
 import { addSettingsOptions, type SettingsOptions } from '../settings_options.ts';
 import { printTrace } from '../trace_stream.ts';
 
 interface TraceOptions {
   workload?: string;
+  protocol?: string;
   status?: string;
   slowerThan?: number;
   errors?: true;
@@ -16,17 +18,18 @@ interface TraceOptions {
 }
 
 const EXAMPLES = `
-Shows what the agent on this host samples: errors, slow requests and a share of the rest (settings probes.http).
+Shows what the agent on this host samples: errors, slow requests and a share of the rest (settings
+probes.NAME.sampling).
 
 Examples:
   kubenetprobe trace
-  kubenetprobe trace --errors --workload prod/cart
+  kubenetprobe trace --errors --workload prod/cart --protocol http
   kubenetprobe trace --status 5xx --slower-than 250ms
-  kubenetprobe trace --json | jq 'select(.duration_seconds > 1) | .route'`;
+  kubenetprobe trace --json | jq 'select(.duration_seconds > 1) | .target'`;
 
 function status(text: string): string {
-  if (parseStatusRange(text) === undefined)
-    throw new InvalidArgumentError('it must be like 404, 5xx or 400-499.');
+  if (parseStatus(text) === undefined)
+    throw new InvalidArgumentError('it must be like 404, 5xx, 400-499 or NOT_FOUND.');
   return text;
 }
 
@@ -50,7 +53,8 @@ function count(text: string): number {
 export function define(command: Command): void {
   command
     .option('--workload <name>', 'only requests from or to this workload: NAME or NAMESPACE/NAME')
-    .option('--status <range>', 'only these status codes: 404, 5xx, 400-499', status)
+    .addOption(protocolOption('only requests of this protocol'))
+    .option('--status <range>', 'only these statuses: 404, 5xx, 400-499, NOT_FOUND', status)
     .option('--slower-than <duration>', 'only requests that took longer: 250ms, 1.5s', durationSeconds)
     .option('--errors', 'only requests that failed')
     .option('--json', 'one JSON object per line')
@@ -66,6 +70,7 @@ async function trace(options: TraceOptions, settings: SettingsOptions): Promise<
   const base = options.from === undefined ? localUrl(config.listen) : agentUrl(options.from);
   const query = new URLSearchParams();
   if (options.workload !== undefined) query.set('workload', options.workload);
+  if (options.protocol !== undefined) query.set('protocol', options.protocol);
   if (options.status !== undefined) query.set('status', options.status);
   if (options.slowerThan !== undefined) query.set('slower_than', String(options.slowerThan));
   if (options.errors === true) query.set('errors', 'true');

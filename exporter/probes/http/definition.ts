@@ -1,6 +1,7 @@
 // The HTTP probe as data; see probes/probe.ts.
 import type { ProbeDefinition } from '../probe.ts';
 import { HTTP_ATTRIBUTES, HTTP_METRICS, KERNEL_TIMED } from './metrics.ts';
+import { HTTP_REQUESTS } from './requests.ts';
 import { HTTP_SETTINGS } from './settings.ts';
 
 export const http: ProbeDefinition<
@@ -17,6 +18,7 @@ export const http: ProbeDefinition<
   settings: HTTP_SETTINGS,
   metrics: HTTP_METRICS,
   attributes: HTTP_ATTRIBUTES,
+  requests: [HTTP_REQUESTS],
   buckets: ({ duration_buckets_seconds: bounds }) =>
     Object.fromEntries(KERNEL_TIMED.map((metric) => [metric, bounds])),
   load: () => import('./index.ts'),

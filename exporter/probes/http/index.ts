@@ -26,6 +26,8 @@ export interface HttpProbeOptions {
   readonly config: Pick<Config, 'detail'> & {
     readonly probes: { readonly http: HttpConfig };
     readonly identity: Pick<Config['identity'], 'zones'>;
+    /** `stats`: count what the programs of protocols cost. Off when left out. */
+    readonly bpf?: Pick<Config['bpf'], 'stats'>;
   };
   /** Loaded by the same loader. */
   readonly core: RunningCore;
@@ -66,7 +68,14 @@ function http1Rodata({ sampling, routes, idle_seconds }: HttpConfig): Record<str
 /** The stream layer, as this probe's settings want it. */
 function streamFor({ loader, config, core, spans }: HttpProbeOptions): RequestStream {
   const { routes, provider } = config.probes.http;
-  return startStream({ loader, core, provider, maxEntries: { request_names: routes.max_paths }, spans });
+  return startStream({
+    loader,
+    core,
+    provider,
+    maxEntries: { request_names: routes.max_paths },
+    rodata: { stream_stats: config.bpf?.stats ?? false },
+    spans,
+  });
 }
 
 /**

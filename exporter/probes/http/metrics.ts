@@ -31,7 +31,13 @@ const REQUEST = [
   'error.type',
 ] as const;
 const ACTIVE = [...EDGE, 'http.request.method', 'url.scheme'] as const;
-const GRAPH = ['client', 'server', 'client_service_namespace', 'server_service_namespace'] as const;
+const GRAPH = [
+  'client',
+  'server',
+  'client_service_namespace',
+  'server_service_namespace',
+  'connection_type',
+] as const;
 
 const stable = { probe: 'http', stability: 'stable', kind: 'histogram', attributes: REQUEST } as const;
 const histogram = {

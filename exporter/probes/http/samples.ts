@@ -1,10 +1,11 @@
 // The span record of a sampled HTTP request. The reader of samples (exporter/probes/requests/samples.ts) calls it.
 import type { SpanRecord } from '../../telemetry/spans/types.ts';
 import type { Sample } from '../requests/samples.ts';
-import { errorType, type HttpNames } from './series.ts';
+import { HTTP_REQUESTS, type HttpDetail } from './requests.ts';
+import type { HttpNames } from './series.ts';
 
 /** Puts a sample in the words of HTTP. */
-export function spanRecord(sample: Sample, names: HttpNames): SpanRecord {
+export function spanRecord(sample: Sample, names: HttpNames): SpanRecord<HttpDetail> {
   const { key, name, edge, kind, client, server, firstByteNanos } = sample;
   return {
     kind,
@@ -16,20 +17,22 @@ export function spanRecord(sample: Sample, names: HttpNames): SpanRecord {
     serverPort: server.port,
     clientAddress: client.address,
     ...(client.port === 0 ? {} : { clientPort: client.port }),
-    protocol: 'http',
-    protocolVersion: names.version(key.detail),
-    scheme: 'http',
-    method: names.method(key.operation),
-    ...(name === '' ? {} : { route: name }),
+    protocol: HTTP_REQUESTS,
+    operation: names.method(key.operation),
+    ...(name === '' ? {} : { target: name }),
     ...(key.status === 0 ? {} : { status: key.status }),
-    errorType: errorType(kind, key),
+    ...(key.error === '' ? {} : { broken: key.error }),
     context: sample.context,
     traceId: sample.traceId,
     spanId: sample.spanId,
     parent: sample.parent,
     reason: sample.reason,
-    requestBodySize: sample.requestBytes,
-    responseBodySize: sample.responseBytes,
-    ...(firstByteNanos === undefined ? {} : { timeToFirstByteNanos: firstByteNanos }),
+    requestBytes: sample.requestBytes,
+    responseBytes: sample.responseBytes,
+    detail: {
+      version: names.version(key.detail),
+      scheme: 'http',
+      ...(firstByteNanos === undefined ? {} : { timeToFirstByteNanos: firstByteNanos }),
+    },
   };
 }

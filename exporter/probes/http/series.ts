@@ -6,6 +6,7 @@ import type { Histogram, SeriesStore } from '../../telemetry/store.ts';
 import { type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
 import { enumNames, type RequestKey } from '../requests/records.ts';
 import type { Difference, RequestSeries } from '../requests/table.ts';
+import { HTTP_REQUESTS } from './requests.ts';
 
 /** What the numbers in a key of HTTP mean. */
 export class HttpNames {
@@ -28,15 +29,6 @@ export class HttpNames {
   }
 }
 
-/** `error.type`: what broke off, else the status of a failed request (HTTP semantic conventions). */
-export function errorType(
-  side: 'client' | 'server',
-  key: Pick<RequestKey, 'error' | 'status'>,
-): string | undefined {
-  if (key.error !== '') return key.error;
-  return key.status >= (side === 'server' ? 500 : 400) ? String(key.status) : undefined;
-}
-
 /** Attributes of a request beside its edge's. */
 export function requestAttributes(
   edge: NamedEdge,
@@ -52,7 +44,7 @@ export function requestAttributes(
     'http.route': route === '' ? undefined : route,
     'url.scheme': 'http',
     'network.protocol.version': names.version(key.detail),
-    'error.type': errorType(attributes.reporter, key),
+    'error.type': HTTP_REQUESTS.errorType(attributes.reporter, { status: key.status, broken: key.error }),
   } as const;
 }
 

@@ -7,6 +7,7 @@ import { type EdgeLabelOptions, edgeAttributes } from '../edges.ts';
 import type { RequestKey } from '../requests/records.ts';
 import type { ProtocolRequests } from '../requests/stream.ts';
 import type { RequestTable } from '../requests/table.ts';
+import { HTTP_REQUESTS } from './requests.ts';
 import { type HttpNames, HttpSeries, requestAttributes } from './series.ts';
 
 /** Prefix of the kernel's counters of losses. */
@@ -45,7 +46,7 @@ export class HttpSource {
   constructor(options: HttpSourceOptions) {
     const { store, requests, names, labels } = options;
     this.#options = options;
-    const graph = createServiceGraph(store);
+    const graph = createServiceGraph(store, HTTP_REQUESTS, store.bounds('http.server.request.duration'));
     this.#table = requests.table({
       series: (edge, key, route) =>
         new HttpSeries(store, graph, requestAttributes(edge, key, route, { labels, names })),

@@ -2,6 +2,7 @@
 import type { ProbeDefinition } from '../probe.ts';
 import { TCP_METRICS } from './metrics.ts';
 import { TCP_SETTINGS } from './settings.ts';
+import { TCP_TRAFFIC } from './traffic.ts';
 
 export const tcp: ProbeDefinition<'tcp', typeof TCP_SETTINGS, typeof TCP_METRICS> = {
   name: 'tcp',
@@ -12,5 +13,6 @@ export const tcp: ProbeDefinition<'tcp', typeof TCP_SETTINGS, typeof TCP_METRICS
   series: 'expire',
   settings: TCP_SETTINGS,
   metrics: TCP_METRICS,
+  traffic: [TCP_TRAFFIC],
   load: () => import('./index.ts'),
 };

@@ -1,6 +1,7 @@
 // The live view of sampled requests: bounded subscribers with filters, and how a request is written as a JSON line or a
 // table row. Fed by the span sink; read by the server's live endpoint and the command `kubenetprobe trace`.
 
+import { errorTypeOf } from '../requests/protocol.ts';
 import { cleanPath, cleanText } from './text.ts';
 import type { SpanIdentity, SpanRecord, SpanWorkload } from './types.ts';
 
@@ -15,28 +16,37 @@ export interface TraceLine {
   readonly server: string;
   readonly server_namespace: string;
   readonly server_port: number;
-  readonly method: string;
-  readonly route: string;
-  readonly path?: string;
-  readonly status?: number;
+  readonly protocol: string;
+  /** What was asked: a method, a command. */
+  readonly operation: string;
+  /** Of what, of low cardinality: a route, a table, a topic; '' when unknown. */
+  readonly target: string;
+  /** Of what, exactly: a path. */
+  readonly exact_target?: string;
+  readonly status?: string | number;
   readonly error_type?: string;
   readonly duration_seconds: number;
-  readonly request_body_bytes?: number;
-  readonly response_body_bytes?: number;
+  readonly request_bytes?: number;
+  readonly response_bytes?: number;
   readonly trace_id: string;
   readonly span_id: string;
   readonly sampling_reason: string;
 }
 
+/** Statuses that a subscriber wants to see. */
+export type StatusFilter = { readonly from: number; readonly to: number } | { readonly is: string };
+
 /** What a subscriber wants to see; everything when empty. All conditions must hold. */
 export interface TraceFilter {
   /** `name` or `namespace/name` of either end. */
   readonly workload?: string | undefined;
-  /** Inclusive range of status codes; requests without a status never match. */
-  readonly status?: { readonly from: number; readonly to: number } | undefined;
+  /** Name of a protocol. */
+  readonly protocol?: string | undefined;
+  /** Inclusive range of status codes, or one status in words; requests without a status never match. */
+  readonly status?: StatusFilter | undefined;
   /** Only requests that took longer than this. */
   readonly slowerThanSeconds?: number | undefined;
-  /** Only requests that failed: no or broken answer, or a 5xx (4xx too for the client's side). */
+  /** Only requests that failed, as their protocol defines it. */
   readonly errors?: boolean | undefined;
 }
 
@@ -77,32 +87,32 @@ function durationSeconds(record: SpanRecord): number {
   return nanos > 0n ? Number(nanos) / 1e9 : 0;
 }
 
-function failed(record: SpanRecord): boolean {
-  if (record.errorType !== undefined) return true;
-  return record.status !== undefined && record.status >= (record.kind === 'server' ? 500 : 400);
+function matchesStatus(status: SpanRecord['status'], wanted: StatusFilter): boolean {
+  if (status === undefined) return false;
+  if ('is' in wanted) return status === wanted.is;
+  return typeof status === 'number' && status >= wanted.from && status <= wanted.to;
 }
 
 /** True when the request is one that `filter` asks for. */
 export function matches(record: SpanRecord, filter: TraceFilter): boolean {
-  const { workload, status, slowerThanSeconds, errors } = filter;
+  const { workload, protocol, status, slowerThanSeconds, errors } = filter;
   if (
     workload !== undefined &&
     !matchesWorkload(record.client, workload) &&
     !matchesWorkload(record.server, workload)
   )
     return false;
-  if (
-    status !== undefined &&
-    (record.status === undefined || record.status < status.from || record.status > status.to)
-  )
-    return false;
+  if (protocol !== undefined && record.protocol.name !== protocol) return false;
+  if (status !== undefined && !matchesStatus(record.status, status)) return false;
   if (slowerThanSeconds !== undefined && durationSeconds(record) <= slowerThanSeconds) return false;
-  return errors !== true || failed(record);
+  return errors !== true || errorTypeOf(record) !== undefined;
 }
 
 /** A record as it is shown; texts cleaned, since they end on a terminal. */
 export function traceLine(record: SpanRecord, identity: SpanIdentity): TraceLine {
   const text = (value: string) => cleanText(value, TEXT_LIMIT);
+  const { status, exactTarget, requestBytes, responseBytes } = record;
+  const errorType = errorTypeOf(record);
   return {
     time: new Date(Number(record.startUnixNano / 1_000_000n)).toISOString(),
     reporter: record.kind,
@@ -111,14 +121,15 @@ export function traceLine(record: SpanRecord, identity: SpanIdentity): TraceLine
     server: text(record.server.name),
     server_namespace: text(record.server.namespace),
     server_port: record.serverPort,
-    method: text(record.method),
-    route: text(record.route ?? ''),
-    ...(record.path !== undefined && { path: cleanPath(record.path, TEXT_LIMIT) }),
-    ...(record.status !== undefined && { status: record.status }),
-    ...(record.errorType !== undefined && { error_type: text(record.errorType) }),
+    protocol: record.protocol.name,
+    operation: text(record.operation),
+    target: text(record.target ?? ''),
+    ...(exactTarget !== undefined && { exact_target: cleanPath(exactTarget, TEXT_LIMIT) }),
+    ...(status !== undefined && { status: typeof status === 'string' ? text(status) : status }),
+    ...(errorType !== undefined && { error_type: text(errorType) }),
     duration_seconds: durationSeconds(record),
-    ...(record.requestBodySize !== undefined && { request_body_bytes: record.requestBodySize }),
-    ...(record.responseBodySize !== undefined && { response_body_bytes: record.responseBodySize }),
+    ...(requestBytes !== undefined && { request_bytes: requestBytes }),
+    ...(responseBytes !== undefined && { response_bytes: responseBytes }),
     trace_id: identity.traceId,
     span_id: identity.spanId,
     sampling_reason: record.reason,

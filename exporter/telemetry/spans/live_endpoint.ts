@@ -3,7 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
-import type { FeedSubscription, SpanFeed, TraceFilter } from './feed.ts';
+import type { FeedSubscription, SpanFeed, StatusFilter, TraceFilter } from './feed.ts';
 
 /** Path under which the server mounts the handler. */
 export const TRACE_PATH = '/api/trace';
@@ -11,10 +11,11 @@ export const TRACE_PATH = '/api/trace';
 const HEARTBEAT_MILLIS = 15_000;
 
 /** Names of the query parameters, and what each takes. */
-const PARAMETERS = ['workload', 'status', 'slower_than', 'errors'] as const;
+const PARAMETERS = ['workload', 'protocol', 'status', 'slower_than', 'errors'] as const;
 
-/** `404`, `5xx` or `400-499`; undefined for anything else. */
-export function parseStatusRange(text: string): { from: number; to: number } | undefined {
+/** `404`, `5xx`, `400-499`, or a word in upper case like `WRONGTYPE`; undefined for anything else. */
+export function parseStatus(text: string): StatusFilter | undefined {
+  if (/^[A-Z][A-Z0-9_]{0,63}$/.test(text)) return { is: text };
   const digit = /^([1-5])xx$/i.exec(text)?.[1];
   if (digit !== undefined) return { from: Number(digit) * 100, to: Number(digit) * 100 + 99 };
   const match = /^([1-9]\d\d)(?:-([1-9]\d\d))?$/.exec(text);
@@ -30,8 +31,9 @@ export function parseTraceQuery(query: URLSearchParams): TraceFilter | string {
     if (!PARAMETERS.some((known) => known === name))
       return `unknown parameter; known: ${PARAMETERS.join(', ')}`;
   const statusText = query.get('status');
-  const status = statusText === null ? undefined : parseStatusRange(statusText);
-  if (statusText !== null && status === undefined) return 'status must be like 404, 5xx or 400-499';
+  const status = statusText === null ? undefined : parseStatus(statusText);
+  if (statusText !== null && status === undefined)
+    return 'status must be like 404, 5xx, 400-499 or NOT_FOUND';
   const slowText = query.get('slower_than');
   const slowerThanSeconds = slowText === null ? undefined : Number(slowText);
   if (slowText !== null && (slowText.trim() === '' || !(Number(slowText) >= 0 && Number(slowText) <= 86_400)))
@@ -40,6 +42,7 @@ export function parseTraceQuery(query: URLSearchParams): TraceFilter | string {
   if (errors !== null && errors !== 'true' && errors !== 'false') return 'errors must be true or false';
   return {
     workload: query.get('workload') ?? undefined,
+    protocol: query.get('protocol') ?? undefined,
     status,
     slowerThanSeconds,
     errors: errors === 'true',

@@ -1,5 +1,5 @@
-// Turns the record of a sampled request into a span by OpenTelemetry's HTTP semantic conventions
-// (https://opentelemetry.io/docs/specs/semconv/http/http-spans/). Used by the span sink.
+// Turns the record of a sampled request into a span: its place in the trace, its times, both ends and what went wrong;
+// the record's protocol says the rest by its own semantic conventions. Used by the span sink.
 
 import {
   type Attributes,
@@ -13,17 +13,13 @@ import {
 import type { InstrumentationScope } from '@opentelemetry/core';
 import type { Resource } from '@opentelemetry/resources';
 import type { ReadableSpan, TimedEvent } from '@opentelemetry/sdk-trace';
+import { ERROR_ATTRIBUTE, errorTypeOf } from '../requests/protocol.ts';
 import { randomSpanId, randomTraceId } from './ids.ts';
 import { ResourceCache, type ResourceOptions } from './resource_cache.ts';
-import { cleanPath, cleanText } from './text.ts';
+import { cleanText } from './text.ts';
 import { ForwardedTraceState, isSpanId, isTraceId, parseTracestate } from './trace_context.ts';
 import type { ServerSpanLink, SpanRecord, TraceContext } from './types.ts';
 
-/** RFC 9110 section 9 and RFC 5789; everything else is `_OTHER`. */
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']);
-const METHOD_LIMIT = 64;
-const PATH_LIMIT = 2048;
-const ROUTE_LIMIT = 512;
 const WORD_LIMIT = 128;
 const NANOS_PER_SECOND = 1_000_000_000n;
 const FLAG_SAMPLED = 0x01;
@@ -47,7 +43,7 @@ export interface Synthesiser {
   readonly resources: number;
 }
 
-class HttpSpan implements ReadableSpan {
+class RequestSpan implements ReadableSpan {
   readonly name: string;
   readonly kind: SpanKind;
   readonly parentSpanContext?: SpanContext;
@@ -169,84 +165,47 @@ function placeSpan(record: SpanRecord): SpanPlace {
   return { context: make(chosen, spanId, FLAG_SAMPLED, false), links: NO_LINKS };
 }
 
-function fullUrl(record: SpanRecord, scheme: string, path: string): string {
-  const host = record.serverAddress.includes(':') ? `[${record.serverAddress}]` : record.serverAddress;
-  const usual = record.serverPort === (scheme === 'https' ? 443 : 80);
-  return `${scheme}://${host}${usual ? '' : `:${record.serverPort}`}${path.startsWith('/') ? path : ''}`;
-}
-
-function describeClient(
-  attributes: Attributes,
-  record: SpanRecord,
-  scheme: string,
-  path: string | undefined,
-) {
-  if (path !== undefined) attributes['url.full'] = fullUrl(record, scheme, path);
-  if (!UNNAMED_PEERS.has(record.server.kind) && record.server.name !== '') {
+function describePeer(attributes: Attributes, record: SpanRecord): void {
+  if (record.kind === 'client') {
+    if (UNNAMED_PEERS.has(record.server.kind) || record.server.name === '') return;
     attributes['peer.service'] = cleanText(record.server.name, WORD_LIMIT);
     attributes['service.peer.name'] = attributes['peer.service'];
     if (record.server.namespace !== '')
       attributes['service.peer.namespace'] = cleanText(record.server.namespace, WORD_LIMIT);
-  }
-}
-
-function describeServer(attributes: Attributes, record: SpanRecord, path: string | undefined) {
-  if (path !== undefined) attributes['url.path'] = path;
-  if (record.clientAddress !== undefined && record.clientAddress !== '') {
+  } else if (record.clientAddress !== undefined && record.clientAddress !== '') {
     attributes['client.address'] = record.clientAddress;
     if (record.clientPort !== undefined && record.clientPort > 0)
       attributes['client.port'] = record.clientPort;
   }
 }
 
-function describeBytes(attributes: Attributes, record: SpanRecord) {
-  if (record.requestBodySize !== undefined) attributes['http.request.body.size'] = record.requestBodySize;
-  if (record.responseBodySize !== undefined) attributes['http.response.body.size'] = record.responseBodySize;
-  if (record.timeToFirstByteNanos !== undefined)
-    attributes['knp.http.time_to_first_byte'] = Number(record.timeToFirstByteNanos) / 1e9;
+/** A status code says by itself why a request failed; a broken exchange has none. */
+function statusOf(record: SpanRecord, failed: boolean): SpanStatus {
+  if (!failed) return { code: SpanStatusCode.UNSET };
+  return record.broken === undefined || record.broken === ''
+    ? { code: SpanStatusCode.ERROR }
+    : { code: SpanStatusCode.ERROR, message: cleanText(record.broken, WORD_LIMIT) };
 }
 
-/** SERVER spans fail at 5xx, CLIENT spans at 4xx and 5xx, both when the exchange broke. */
-function outcome(record: SpanRecord): { status: SpanStatus; errorType?: string } {
-  if (record.errorType !== undefined && record.errorType !== '') {
-    const errorType = cleanText(record.errorType, WORD_LIMIT);
-    return { status: { code: SpanStatusCode.ERROR, message: errorType }, errorType };
-  }
-  const failed = record.status !== undefined && record.status >= (record.kind === 'server' ? 500 : 400);
-  return failed
-    ? { status: { code: SpanStatusCode.ERROR }, errorType: String(record.status) }
-    : { status: { code: SpanStatusCode.UNSET } };
-}
+const KINDS = {
+  server: SpanKind.SERVER,
+  client: SpanKind.CLIENT,
+  producer: SpanKind.PRODUCER,
+  consumer: SpanKind.CONSUMER,
+} as const;
 
 function describe(record: SpanRecord) {
-  const known = METHODS.has(record.method);
-  const scheme = record.scheme ?? 'http';
-  const route = record.route === undefined ? undefined : cleanText(record.route, ROUTE_LIMIT);
-  const path = record.path === undefined ? undefined : cleanPath(record.path, PATH_LIMIT);
-  const { status, errorType } = outcome(record);
-
-  const attributes: Attributes = { 'http.request.method': known ? record.method : '_OTHER' };
-  if (!known) attributes['http.request.method_original'] = cleanText(record.method, METHOD_LIMIT);
-  // Semantic conventions keep http.route to servers; a client's low-cardinality path is the url.template.
-  if (route !== undefined) attributes[record.kind === 'server' ? 'http.route' : 'url.template'] = route;
-  if (record.status !== undefined) attributes['http.response.status_code'] = record.status;
-  if (errorType !== undefined) attributes['error.type'] = errorType;
-  attributes['url.scheme'] = scheme;
+  const { name, kind, attributes } = record.protocol.describe(record);
+  const errorType = errorTypeOf(record);
+  if (errorType !== undefined) attributes[ERROR_ATTRIBUTE] = cleanText(errorType, WORD_LIMIT);
   attributes['server.address'] = record.serverAddress;
   attributes['server.port'] = record.serverPort;
-  attributes['network.protocol.name'] = record.protocol;
-  if (record.protocolVersion !== undefined)
-    attributes['network.protocol.version'] = cleanText(record.protocolVersion, WORD_LIMIT);
-  if (record.kind === 'server') describeServer(attributes, record, path);
-  else describeClient(attributes, record, scheme, path);
-  describeBytes(attributes, record);
+  describePeer(attributes, record);
   attributes['knp.sampling.reason'] = record.reason;
-
-  const verb = known ? record.method : 'HTTP';
   return {
-    name: route === undefined ? verb : `${verb} ${route}`,
-    kind: record.kind === 'server' ? SpanKind.SERVER : SpanKind.CLIENT,
-    status,
+    name,
+    kind: KINDS[kind ?? record.kind],
+    status: statusOf(record, errorType !== undefined),
     attributes,
   };
 }
@@ -277,7 +236,7 @@ export function createSynthesiser(options: ResourceOptions): Synthesiser {
       const start = record.startUnixNano > 0n ? record.startUnixNano : 0n;
       const end = record.endUnixNano > start ? record.endUnixNano : start;
       const resource = resources.get(record.kind === 'server' ? record.server : record.client);
-      const span = new HttpSpan(placeSpan(record), start, end, describe(record), { resource, scope });
+      const span = new RequestSpan(placeSpan(record), start, end, describe(record), { resource, scope });
       return { span, bytes: estimateBytes(span) };
     },
   };

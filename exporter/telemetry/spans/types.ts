@@ -1,5 +1,6 @@
 // What a probe hands over for one sampled request, and the sink that takes it. Probes fill `SpanRecord`;
 // the synthesiser, the live feed and the exemplar adapter read it.
+import type { RequestProtocol } from '../requests/protocol.ts';
 
 /** Who an end of a connection belongs to. Structurally the identity package's `Workload`. */
 export interface SpanWorkload {
@@ -43,8 +44,11 @@ export interface ServerSpanLink {
 /** Why this request was kept. Becomes the attribute `knp.sampling.reason`. */
 export type SamplingReason = 'error' | 'slow' | 'parent' | 'share';
 
-/** One sampled request as one end of the connection saw it. Strings may come from the network: hostile. */
-export interface SpanRecord {
+/**
+ * One sampled request as one end of the connection saw it. Strings may come from the network: hostile.
+ * `D` is what only its protocol knows.
+ */
+export interface SpanRecord<D = unknown> {
   readonly kind: 'server' | 'client';
   /** First byte of the request, nanoseconds since the Unix epoch. */
   readonly startUnixNano: bigint;
@@ -58,21 +62,17 @@ export interface SpanRecord {
   /** Textual IP address; left out where the edge holds no exact address. */
   readonly clientAddress?: string | undefined;
   readonly clientPort?: number | undefined;
-  readonly protocol: 'http';
-  /** '1.0', '1.1', '2'. */
-  readonly protocolVersion?: string | undefined;
-  /** 'http' or 'https'; 'http' when left out. */
-  readonly scheme?: 'http' | 'https' | undefined;
-  /** As sent. Methods outside RFC 9110 and PATCH become `_OTHER` with the original beside it. */
-  readonly method: string;
-  /** Low-cardinality route, e.g. `/users/{id}`; left out when unknown. */
-  readonly route?: string | undefined;
-  /** Path without query or fragment (cut off again if present). */
-  readonly path?: string | undefined;
-  /** Status code of the final response; left out when there was none. */
-  readonly status?: number | undefined;
+  readonly protocol: RequestProtocol<D>;
+  /** What was asked, as sent: a method, a command. */
+  readonly operation: string;
+  /** Of what, of low cardinality: a route, a table, a topic; left out when unknown or where there is no such thing. */
+  readonly target?: string | undefined;
+  /** Of what, exactly, of any cardinality: a path. */
+  readonly exactTarget?: string | undefined;
+  /** Status of the final response, as the protocol has it; left out when there was none. */
+  readonly status?: string | number | undefined;
   /** Low-cardinality reason when the request ended without a complete response, e.g. `connection_reset`. */
-  readonly errorType?: string | undefined;
+  readonly broken?: string | undefined;
   /** Trace context that the request carried. */
   readonly context?: TraceContext | undefined;
   /** Trace id that the probe chose for a request without context; random when left out. */
@@ -82,12 +82,12 @@ export interface SpanRecord {
   /** For client spans: the server span they are a child of, where that is certain. */
   readonly parent?: ServerSpanLink | undefined;
   readonly reason: SamplingReason;
-  /** Bytes of the request's body, without headers. */
-  readonly requestBodySize?: number | undefined;
-  /** Bytes of the response's body, without headers. */
-  readonly responseBodySize?: number | undefined;
-  /** Request's first byte to response's first byte, nanoseconds. */
-  readonly timeToFirstByteNanos?: bigint | undefined;
+  /** Bytes of the request, without headers where the protocol has them. */
+  readonly requestBytes?: number | undefined;
+  /** Bytes of the response, without headers where the protocol has them. */
+  readonly responseBytes?: number | undefined;
+  /** What `protocol.describe` needs beside all this. */
+  readonly detail: D;
 }
 
 /** Ids of an accepted span: what an exemplar on the duration histogram refers to. Lower-case hexadecimal. */

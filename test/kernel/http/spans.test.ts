@@ -3,6 +3,8 @@ import http from 'node:http';
 import { afterEach, expect, it } from 'vitest';
 import type { Config } from '../../../exporter/config/schema.ts';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
+import { HTTP_REQUESTS, type HttpDetail } from '../../../exporter/probes/http/requests.ts';
+import { errorTypeOf } from '../../../exporter/telemetry/requests/protocol.ts';
 import type { SpanRecord } from '../../../exporter/telemetry/spans/types.ts';
 import { endAll, freePort, h2load, listen, Nginx, Probe, run, start } from './harness.ts';
 
@@ -71,7 +73,7 @@ it('errors and slow requests are taken, others are not', async () => {
   await run('curl', ['-sS', '-m', '0.3', `http://127.0.0.1:${own.port}/slow`]).catch(() => {});
   await sleep(200);
   const { client, server } = await recordsOf(own.port);
-  const rows = (list: SpanRecord[]) => list.map((r) => [r.route, r.status, r.reason, r.errorType]);
+  const rows = (list: SpanRecord[]) => list.map((r) => [r.target, r.status, r.reason, errorTypeOf(r)]);
   expect(rows(server)).toEqual([
     ['/broken', 503, 'error', '503'],
     ['/slow', 200, 'slow', undefined],
@@ -102,14 +104,14 @@ it('a record says when, between whom, and how much', async () => {
   const { client, server } = await recordsOf(own.port);
   for (const [record] of [client, server]) {
     expect(record).toMatchObject({
-      method: 'POST',
+      protocol: HTTP_REQUESTS,
+      operation: 'POST',
       status: 201,
-      route: '/items/{id}',
-      protocolVersion: '1.1',
-      scheme: 'http',
+      target: '/items/{id}',
+      detail: { version: '1.1', scheme: 'http' },
       reason: 'share',
-      requestBodySize: 10,
-      responseBodySize: 3000,
+      requestBytes: 10,
+      responseBytes: 3000,
       serverAddress: '127.0.0.1',
       serverPort: own.port,
       clientAddress: '127.0.0.1',
@@ -118,8 +120,9 @@ it('a record says when, between whom, and how much', async () => {
     expect(record.startUnixNano).toBeGreaterThanOrEqual(before - 2_000_000n);
     expect(record.endUnixNano).toBeLessThanOrEqual(after + 2_000_000n);
     expect(record.endUnixNano - record.startUnixNano).toBeGreaterThanOrEqual(99_000_000n);
-    expect(record.timeToFirstByteNanos).toBeGreaterThanOrEqual(39_000_000n);
-    expect(record.timeToFirstByteNanos).toBeLessThan(record.endUnixNano - record.startUnixNano - 50_000_000n);
+    const { timeToFirstByteNanos } = record.detail as HttpDetail;
+    expect(timeToFirstByteNanos).toBeGreaterThanOrEqual(39_000_000n);
+    expect(timeToFirstByteNanos).toBeLessThan(record.endUnixNano - record.startUnixNano - 50_000_000n);
     expect(JSON.stringify(record, (_, v) => (typeof v === 'bigint' ? String(v) : v))).not.toContain('secret');
   }
   expect(client[0]?.clientPort).toBe(server[0]?.clientPort);
@@ -150,7 +153,7 @@ it('an incoming trace context is continued, and its sampled flag decides', async
   );
   const { client, server } = await recordsOf(own.port);
   for (const list of [client, server]) {
-    expect(list.map((r) => [r.route, r.reason])).toEqual([
+    expect(list.map((r) => [r.target, r.reason])).toEqual([
       ['/sampled', 'parent'],
       ['/short', 'share'],
       ['/twice', 'share'],
@@ -224,7 +227,7 @@ it('a call made by the thread that serves a request is its child', async () => {
     expect(call.startUnixNano).toBeGreaterThanOrEqual(parent.startUnixNano);
     expect(call.endUnixNano).toBeLessThanOrEqual(parent.endUnixNano);
   }
-  const continued = outer.server.find((r) => r.route === '/continued');
+  const continued = outer.server.find((r) => r.target === '/continued');
   expect(calls.find((c) => c.parent?.spanId === continued?.spanId)?.parent).toMatchObject({
     traceId: TRACE,
     parentSpanId: PARENT,

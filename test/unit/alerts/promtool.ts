@@ -7,6 +7,8 @@ import { stringify } from 'yaml';
 import { ruleFiles } from '../../../alerts/generate.ts';
 import { type AlertName, DEFAULT_SETTINGS, type Settings } from '../../../alerts/settings.ts';
 import type { Duration } from '../../../dashboards/promql/names.ts';
+import { REQUEST_PROTOCOLS } from '../../../exporter/probes/descriptors.ts';
+import type { RequestProtocol } from '../../../exporter/telemetry/requests/protocol.ts';
 
 export interface Expected {
   /** All labels but those that every alert has. */
@@ -55,11 +57,15 @@ export interface Outcome {
 }
 
 /** Runs the scenarios against the rules; those that span a week are evaluated more seldom, or it would take minutes. */
-export function promtoolTest(scenarios: readonly Scenario[], settings: Settings = DEFAULT_SETTINGS): Outcome {
+export function promtoolTest(
+  scenarios: readonly Scenario[],
+  settings: Settings = DEFAULT_SETTINGS,
+  protocols: readonly RequestProtocol[] = REQUEST_PROTOCOLS,
+): Outcome {
   const intervals = [...new Set(scenarios.map(({ interval = '1m' }) => interval))];
   const outcomes = intervals.map((interval) =>
     run(
-      ruleFiles({ ...settings, interval }),
+      ruleFiles({ ...settings, interval }, protocols),
       interval,
       scenarios.filter((each) => (each.interval ?? '1m') === interval),
     ),

@@ -12,7 +12,7 @@ import {
   ruleFiles,
 } from '../../../alerts/generate.ts';
 import { DEFAULT_HOLD, DEFAULT_SETTINGS, THRESHOLDS } from '../../../alerts/settings.ts';
-import { ROOT } from '../../../scripts/house/files.ts';
+import { ROOT } from '../../../scripts/architecture/files.ts';
 import { families, selectorsOf } from '../dashboards/selectors.ts';
 import { missing, promtoolTest, RUNBOOKS, type Scenario } from './promtool.ts';
 import { SCENARIOS } from './scenarios.ts';

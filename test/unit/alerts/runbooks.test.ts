@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { groups } from '../../../alerts/generate.ts';
-import { ROOT } from '../../../scripts/house/files.ts';
+import { ROOT } from '../../../scripts/architecture/files.ts';
 import { families } from '../dashboards/selectors.ts';
 import { missing } from './promtool.ts';
 

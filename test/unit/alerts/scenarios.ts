@@ -15,7 +15,7 @@ const failures = (reason: string): string =>
 const tcp = (name: string, labels = ''): string =>
   `knp_tcp_${name}{reporter="server",${CLIENT},${SERVER}${labels}}`;
 const FIRST_LOOK =
-  'The Workload dashboard shows which routes and clients; `kubenetprobe trace --errors` on its node shows single requests.';
+  'The Workload dashboard shows which operations and clients; `kubenetprobe trace --errors` on its node shows single requests.';
 
 const services: Scenario[] = [
   {
@@ -25,10 +25,10 @@ const services: Scenario[] = [
     at: '15m',
     fires: [
       {
-        labels: server,
+        labels: { ...server, protocol: 'http' },
         severity: 'critical',
         component: 'service',
-        summary: 'shop/cart: 20% of requests fail',
+        summary: 'shop/cart: 20% of http requests fail',
         description: `More than 0.144 of the requests failed over 5m and over 1h. At this pace a month's error budget is gone in two days. ${FIRST_LOOK}`,
       },
     ],
@@ -57,10 +57,10 @@ const services: Scenario[] = [
     at: '380m',
     fires: [
       {
-        labels: server,
+        labels: { ...server, protocol: 'http' },
         severity: 'warning',
         component: 'service',
-        summary: 'shop/cart: 8% of requests fail, for hours',
+        summary: 'shop/cart: 8% of http requests fail, for hours',
         description: `More than 0.06 of the requests failed over 30m and over 6h. At this pace a month's error budget is gone in five days. ${FIRST_LOOK}`,
       },
     ],
@@ -84,10 +84,10 @@ const services: Scenario[] = [
     at: '18m',
     fires: [
       {
-        labels: server,
+        labels: { ...server, protocol: 'http' },
         severity: 'warning',
         component: 'service',
-        summary: 'shop/cart: p95 latency is 2.35s',
+        summary: 'shop/cart: p95 latency of http requests is 2.35s',
         description:
           'One request in twenty takes longer than that; the bound is 1 s. Compare the latency of what it calls (Workload dashboard, outbound) before looking into the workload itself.',
       },
@@ -112,10 +112,10 @@ const services: Scenario[] = [
     at: '140m',
     fires: [
       {
-        labels: server,
+        labels: { ...server, protocol: 'http' },
         severity: 'warning',
         component: 'service',
-        summary: 'shop/cart: no traffic, 1.683 requests/s before',
+        summary: 'shop/cart: no traffic, 1.683 http requests/s before',
         description:
           'Less than 0.05 of the requests of 10m ago arrive. Either its clients lost the way to it, or it was removed on purpose. Look at failed connects to it, then at its clients.',
       },

@@ -21,6 +21,7 @@ const row = (client: string, server: string, port: string, more: Partial<EdgeRow
   retransmitted_segments: 0,
   retransmitted_segments_per_second: 0,
   rtt_seconds: null,
+  protocols: [],
   requests: 0,
   requests_per_second: 0,
   errors: 0,

@@ -1,13 +1,7 @@
 // What `top` makes of two scrapes: rows, rates, order, and a screen that holds.
 import { describe, expect, test } from 'vitest';
-import {
-  type EdgeRow,
-  edgeRows,
-  isEdgeMetric,
-  quantile,
-  SORT_KEYS,
-  sortRows,
-} from '../../../exporter/cli/edges.ts';
+import { EDGES } from '../../../exporter/cli/edge_samples.ts';
+import { type EdgeRow, edgeRows, quantile, SORT_KEYS, sortRows } from '../../../exporter/cli/edges.ts';
 import { ExpositionError, parseExposition } from '../../../exporter/cli/prometheus_text.ts';
 import { textWidth } from '../../../exporter/cli/text.ts';
 import { renderOnce, renderScreen, type TopState } from '../../../exporter/cli/top_view.ts';
@@ -62,7 +56,7 @@ describe('the exposition is read', () => {
 });
 
 describe('rows', () => {
-  const at = (text: string) => parseExposition(text, isEdgeMetric);
+  const at = (text: string) => parseExposition(text, (name) => EDGES.wants(name));
 
   test('totals and rates, seen from the client', () => {
     const before = exposition({
@@ -105,6 +99,7 @@ describe('rows', () => {
         retransmitted_segments: 5,
         retransmitted_segments_per_second: 2,
         rtt_seconds: expect.closeTo(0.01, 9),
+        protocols: [],
         requests: 0,
         requests_per_second: 0,
         errors: 0,
@@ -238,6 +233,7 @@ function makeRow(name: string, values: Partial<EdgeRow> = {}): EdgeRow {
     retransmitted_segments: 0,
     retransmitted_segments_per_second: 0,
     rtt_seconds: null,
+    protocols: [],
     requests: 0,
     requests_per_second: 0,
     errors: 0,
@@ -318,11 +314,19 @@ describe('the picture', () => {
     expect(lines).toHaveLength(24);
   });
 
-  test('by requests it shows the columns of HTTP', () => {
-    const row = makeRow('curl', { requests_per_second: 12.5, errors: 3, p99_seconds: 0.25 });
+  test('by requests it shows the columns of requests', () => {
+    const http = {
+      protocol: 'http',
+      requests: 0,
+      requests_per_second: 12.5,
+      errors: 3,
+      errors_per_second: 0,
+      p99_seconds: 0.25,
+    };
+    const row = makeRow('curl', { ...http, protocols: [http] });
     const [header = '', line = ''] = renderOnce({ ...state([row]), by: 'requests' }, 160).split('\n');
-    expect(header.split(/\s{2,}/).slice(3, 8)).toEqual(['REQ/s', 'ERR/s', 'P99', 'REQ', 'ERR']);
-    expect(line.split(/\s+/).slice(3, 8)).toEqual(['12.5', '0', '250ms', '0', '3']);
+    expect(header.split(/\s{2,}/).slice(3, 9)).toEqual(['PROTO', 'REQ/s', 'ERR/s', 'P99', 'REQ', 'ERR']);
+    expect(line.split(/\s+/).slice(3, 9)).toEqual(['http', '12.5', '0', '250ms', '0', '3']);
   });
 
   test('once: one line per edge', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { dashboardFiles, dashboards, GENERATED } from '../../../dashboards/generate.ts';
-import { ROOT } from '../../../scripts/house/files.ts';
+import { ROOT } from '../../../scripts/architecture/files.ts';
 import { schemaProblems } from './schema.ts';
 
 test('dashboards/generated is what the builders give (else: node dashboards/generate.ts)', () => {

@@ -85,6 +85,9 @@ describe.each(all.map((dashboard) => [dashboard.uid, dashboard] as const))('%s',
         const kept = [...target.expr.matchAll(/\bby \(([^)]*)\)/g)].flatMap((match) =>
           (match[1] as string).split(', '),
         );
+        // And those that it makes.
+        const made = target.expr.matchAll(/\blabel_replace\(.*?, "(\w+)", "[^"$]+", "", ""\)/g);
+        kept.push(...[...made].map((match) => match[1] as string));
         expect(
           labels.filter((label) => !kept.includes(label as string)),
           `${panel.title}: ${target.expr}`,

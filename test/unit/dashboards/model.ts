@@ -1,5 +1,7 @@
 // What the dashboards' tests read out of Grafana's JSON model.
+
 import { dashboards } from '../../../dashboards/generate.ts';
+import type { RequestProtocol } from '../../../exporter/telemetry/requests/protocol.ts';
 
 export interface Grid {
   x: number;
@@ -35,8 +37,8 @@ export interface DashboardModel {
 }
 
 /** The dashboards as Grafana reads them. */
-export const models = (): DashboardModel[] =>
-  [...dashboards().values()].map((each) => JSON.parse(JSON.stringify(each)) as DashboardModel);
+export const models = (protocols?: readonly RequestProtocol[]): DashboardModel[] =>
+  [...dashboards(protocols).values()].map((each) => JSON.parse(JSON.stringify(each)) as DashboardModel);
 
 export interface NamedQuery {
   /** Dashboard, panel and refId. */

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from '../../../scripts/house/files.ts';
+import { ROOT } from '../../../scripts/architecture/files.ts';
 
 const SDK = '@grafana/grafana-foundation-sdk';
 /** Module of the SDK that has `Options` and `FieldConfig` of a panel type; undefined: the type has no such thing. */

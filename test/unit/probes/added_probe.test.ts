@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ownFiles, ROOT } from '../../../scripts/house/files.ts';
-import { forbiddenImports } from '../../../scripts/house/imports.ts';
+import { ownFiles, ROOT } from '../../../scripts/architecture/files.ts';
+import { forbiddenImports } from '../../../scripts/architecture/imports.ts';
 import { type PageFile, pageFiles, Tree } from '../../testbed/tree.ts';
 
 const REGISTRY = 'exporter/probes/registry.ts';

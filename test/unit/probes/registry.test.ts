@@ -14,7 +14,7 @@ import {
   prometheusName,
 } from '../../../exporter/telemetry/catalogue.ts';
 import { SeriesStore } from '../../../exporter/telemetry/store.ts';
-import { ownFiles } from '../../../scripts/house/files.ts';
+import { ownFiles } from '../../../scripts/architecture/files.ts';
 
 const metrics: readonly MetricDefinition[] = CATALOGUE;
 const IDLE_MILLIS = 300_000;

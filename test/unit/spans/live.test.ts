@@ -15,11 +15,7 @@ import {
   type TraceFilter,
   traceLine,
 } from '../../../exporter/telemetry/spans/feed.ts';
-import {
-  parseStatusRange,
-  parseTraceQuery,
-  serveTrace,
-} from '../../../exporter/telemetry/spans/live_endpoint.ts';
+import { parseStatus, parseTraceQuery, serveTrace } from '../../../exporter/telemetry/spans/live_endpoint.ts';
 import { createTraceOutput } from '../../../exporter/telemetry/spans/sink.ts';
 import { NGINX, record, SHOP } from './records.ts';
 
@@ -49,7 +45,7 @@ describe('filters', () => {
     expect(matches(record({ status: 404 }), errors)).toBe(false);
     expect(matches(record({ status: 404, kind: 'client' }), errors)).toBe(true);
     expect(matches(record({ status: 500 }), errors)).toBe(true);
-    expect(matches(record({ status: undefined, errorType: 'timeout' }), errors)).toBe(true);
+    expect(matches(record({ status: undefined, broken: 'timeout' }), errors)).toBe(true);
     expect(matches(record({ status: undefined }), { status: { from: 100, to: 599 } })).toBe(false);
   });
 
@@ -64,21 +60,36 @@ describe('filters', () => {
     ['', undefined],
     ['404;', undefined],
   ])('status %j', (text, expected) => {
-    expect(parseStatusRange(text)).toEqual(expected);
+    expect(parseStatus(text)).toEqual(expected);
   });
 
   it.each([
     [
       'workload=prod/cart&status=5xx&slower_than=0.5&errors=true',
-      { workload: 'prod/cart', status: { from: 500, to: 599 }, slowerThanSeconds: 0.5, errors: true },
+      {
+        workload: 'prod/cart',
+        protocol: undefined,
+        status: { from: 500, to: 599 },
+        slowerThanSeconds: 0.5,
+        errors: true,
+      },
     ],
-    ['', { workload: undefined, status: undefined, slowerThanSeconds: undefined, errors: false }],
-    ['status=abc', 'status must be like 404, 5xx or 400-499'],
+    [
+      '',
+      {
+        workload: undefined,
+        protocol: undefined,
+        status: undefined,
+        slowerThanSeconds: undefined,
+        errors: false,
+      },
+    ],
+    ['status=abc', 'status must be like 404, 5xx, 400-499 or NOT_FOUND'],
     ['slower_than=-1', 'slower_than must be a number of seconds'],
     ['slower_than=', 'slower_than must be a number of seconds'],
     ['slower_than=NaN', 'slower_than must be a number of seconds'],
     ['errors=1', 'errors must be true or false'],
-    ['x=1', 'unknown parameter; known: workload, status, slower_than, errors'],
+    ['x=1', 'unknown parameter; known: workload, protocol, status, slower_than, errors'],
   ])('query %j', (query, expected) => {
     expect(parseTraceQuery(new URLSearchParams(query))).toEqual(expected);
   });
@@ -89,10 +100,10 @@ describe('feed', () => {
     const feed = createSpanFeed();
     const all = feed.subscribe();
     const errors = feed.subscribe({ errors: true });
-    feed.publish(record({ route: '/a' }), ID);
-    feed.publish(record({ route: '/b', status: 500 }), ID);
-    expect([(await all?.next())?.route, (await all?.next())?.route]).toEqual(['/a', '/b']);
-    expect((await errors?.next())?.route).toBe('/b');
+    feed.publish(record({ target: '/a' }), ID);
+    feed.publish(record({ target: '/b', status: 500 }), ID);
+    expect([(await all?.next())?.target, (await all?.next())?.target]).toEqual(['/a', '/b']);
+    expect((await errors?.next())?.target).toBe('/b');
     const waiting = all?.next();
     feed.close();
     expect(await waiting).toBeUndefined();
@@ -103,9 +114,9 @@ describe('feed', () => {
   it('a slow subscriber loses the oldest lines, counted; subscribers are limited', async () => {
     const feed = createSpanFeed({ maxSubscribers: 2, bufferLines: 10 });
     const slow = feed.subscribe();
-    for (let i = 0; i < 25; i++) feed.publish(record({ route: `/${i}` }), ID);
+    for (let i = 0; i < 25; i++) feed.publish(record({ target: `/${i}` }), ID);
     expect(slow?.missed).toBe(15);
-    expect((await slow?.next())?.route).toBe('/15');
+    expect((await slow?.next())?.target).toBe('/15');
     const second = feed.subscribe();
     expect(feed.subscribe()).toBeUndefined();
     second?.close();
@@ -121,7 +132,8 @@ describe('feed', () => {
     expect(output.active).toBe(true);
     expect(output.accept(record())).toBeUndefined();
     expect(await subscription?.next()).toMatchObject({
-      method: 'GET',
+      protocol: 'http',
+      operation: 'GET',
       status: 200,
       duration_seconds: 0.250000001,
     });
@@ -130,7 +142,7 @@ describe('feed', () => {
   });
 
   it('a line holds what is known and nothing else', () => {
-    expect(traceLine(record({ path: '/users/42?q=secret' }), ID)).toEqual({
+    expect(traceLine(record({ exactTarget: '/users/42?q=secret' }), ID)).toEqual({
       time: '2026-11-23T14:00:00.123Z',
       reporter: 'server',
       client: 'shop',
@@ -138,13 +150,14 @@ describe('feed', () => {
       server: 'cart',
       server_namespace: 'prod',
       server_port: 8080,
-      method: 'GET',
-      route: '/users/{id}',
-      path: '/users/42',
+      protocol: 'http',
+      operation: 'GET',
+      target: '/users/{id}',
+      exact_target: '/users/42',
       status: 200,
       duration_seconds: 0.250000001,
-      request_body_bytes: 0,
-      response_body_bytes: 1234,
+      request_bytes: 0,
+      response_bytes: 1234,
       trace_id: ID.traceId,
       span_id: ID.spanId,
       sampling_reason: 'share',
@@ -196,11 +209,11 @@ describe('over HTTP', () => {
   it('prints JSON lines that say what the probe said, and ends at the limit', async () => {
     const { written, done } = print('workload=cart', { json: true, limit: 2 });
     await watched();
-    for (const route of ['/a', '/b', '/c']) feed.publish(record({ route }), ID);
+    for (const target of ['/a', '/b', '/c']) feed.publish(record({ target }), ID);
     feed.publish(record({ client: NGINX, server: NGINX }), ID);
     await done;
     expect(written.map((text) => JSON.parse(text))).toEqual(
-      ['/a', '/b'].map((route) => traceLine(record({ route }), ID)),
+      ['/a', '/b'].map((target) => traceLine(record({ target }), ID)),
     );
     await gone();
   });
@@ -215,16 +228,16 @@ describe('over HTTP', () => {
         client: NGINX,
         server: SHOP,
         status: undefined,
-        errorType: 'connection_reset',
-        route: undefined,
+        broken: 'connection_reset',
+        target: undefined,
       }),
       ID,
     );
     await done;
     expect(written.map((text) => text.trimEnd())).toEqual([
-      'TIME          BY      METHOD   STATUS  DURATION  CLIENT → SERVER                     ROUTE',
-      '14:00:00.123  server  GET      200        250ms  prod/shop → prod/cart:8080          /users/{id}',
-      '14:00:00.123  client  GET      -          250ms  nginx.service → prod/shop:8080      /users/42 (connection_re…',
+      'TIME          BY      PROTO  OP       STATUS  DURATION  CLIENT → SERVER                 TARGET',
+      '14:00:00.123  server  http   GET      200        250ms  prod/shop → prod/cart:8080      /users/{id}',
+      '14:00:00.123  client  http   GET      -          250ms  nginx.service → prod/shop:8080  /users/42 (connection…',
     ]);
   });
 
@@ -243,7 +256,7 @@ describe('over HTTP', () => {
     feed.close();
     await expect(done).rejects.toThrow('the agent ended');
     await expect(print('status=zzz').done).rejects.toThrow(
-      'answered 400: status must be like 404, 5xx or 400-499',
+      'answered 400: status must be like 404, 5xx, 400-499 or NOT_FOUND',
     );
     server.close();
     server.closeAllConnections();
@@ -275,7 +288,7 @@ describe('over HTTP', () => {
     const response = await answer({});
     response.pause();
     for (let i = 0; i < 60_000; i++) {
-      feed.publish(record({ path: `/${'p'.repeat(200)}`, route: `/${i}` }), ID);
+      feed.publish(record({ exactTarget: `/${'p'.repeat(200)}`, target: `/${i}` }), ID);
       if (i % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     let text = '';
@@ -292,7 +305,7 @@ describe('over HTTP', () => {
       .map((line) => JSON.parse(line));
     const missed = lines.filter((line) => 'missed' in line).at(-1)?.missed ?? 0;
     expect(missed).toBeGreaterThan(0);
-    expect(lines.filter((line) => 'route' in line).length + missed).toBeGreaterThanOrEqual(59_999);
+    expect(lines.filter((line) => 'target' in line).length + missed).toBeGreaterThanOrEqual(59_999);
   });
 });
 
@@ -300,7 +313,7 @@ describe('rows', () => {
   it('hostile names stay in their line and column', () => {
     const name = `\u001b[2J\r\n\u202e${'x'.repeat(300)}`;
     const line = traceLine(
-      record({ server: { ...SHOP, name }, method: `G\u0007\t${'E'.repeat(100)}`, route: '/ü漢字\u0000' }),
+      record({ server: { ...SHOP, name }, operation: `G\u0007\t${'E'.repeat(100)}`, target: '/ü漢字\u0000' }),
       ID,
     );
     for (const columns of [80, 100, 200]) {

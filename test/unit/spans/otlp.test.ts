@@ -360,7 +360,7 @@ describe('OTLP over gRPC', () => {
 
   it('a record that breaks an assumption costs itself and is counted', async () => {
     const target = open();
-    expect(target.accept(record({ path: 5 as unknown as string }))).toBeUndefined();
+    expect(target.accept(record({ exactTarget: 5 as unknown as string }))).toBeUndefined();
     expect(books(target)).toMatchObject({ accepted: 1, dropped: { invalid: 1 } });
   });
 

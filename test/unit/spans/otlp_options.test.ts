@@ -167,7 +167,7 @@ it('a queued span holds no more than its estimate', () => {
   const synthesiser = createSynthesiser(RESOURCE);
   const make = (i: number) =>
     record({
-      path: `/users/${i}/${'x'.repeat(300)}`,
+      exactTarget: `/users/${i}/${'x'.repeat(300)}`,
       context: { traceId: TRACE, parentSpanId: PARENT, flags: 1, tracestate: `a=${i}` },
     });
   const heap = () => {

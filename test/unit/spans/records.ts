@@ -1,5 +1,6 @@
 // Span records for tests.
 
+import { HTTP_REQUESTS, type HttpDetail } from '../../../exporter/probes/http/requests.ts';
 import type { SpanRecord, SpanWorkload } from '../../../exporter/telemetry/spans/types.ts';
 
 export const SHOP: SpanWorkload = {
@@ -13,7 +14,7 @@ export const CART: SpanWorkload = { name: 'cart', namespace: 'prod', kind: 'Stat
 export const NGINX: SpanWorkload = { name: 'nginx.service', namespace: '', kind: 'Unit' };
 
 /** A complete GET /users/42 from shop to cart as the server saw it: 250 ms, answered with 200. */
-export function record(changes: Partial<SpanRecord> = {}): SpanRecord {
+export function record(changes: Partial<SpanRecord<HttpDetail>> = {}): SpanRecord<HttpDetail> {
   return {
     kind: 'server',
     startUnixNano: 1_795_442_400_123_456_789n,
@@ -24,16 +25,15 @@ export function record(changes: Partial<SpanRecord> = {}): SpanRecord {
     serverPort: 8080,
     clientAddress: '10.0.0.3',
     clientPort: 43210,
-    protocol: 'http',
-    protocolVersion: '1.1',
-    method: 'GET',
-    route: '/users/{id}',
-    path: '/users/42',
+    protocol: HTTP_REQUESTS,
+    operation: 'GET',
+    target: '/users/{id}',
+    exactTarget: '/users/42',
     status: 200,
     reason: 'share',
-    requestBodySize: 0,
-    responseBodySize: 1234,
-    timeToFirstByteNanos: 100_000_001n,
+    requestBytes: 0,
+    responseBytes: 1234,
+    detail: { version: '1.1', timeToFirstByteNanos: 100_000_001n },
     ...changes,
   };
 }

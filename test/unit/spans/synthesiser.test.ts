@@ -1,6 +1,7 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import { describe, expect, it } from 'vitest';
+import type { HttpDetail } from '../../../exporter/probes/http/requests.ts';
 import { createSynthesiser } from '../../../exporter/telemetry/spans/synthesiser.ts';
 import type { SpanRecord } from '../../../exporter/telemetry/spans/types.ts';
 import { CART, NGINX, record, SHOP } from './records.ts';
@@ -11,11 +12,11 @@ const PARENT = '00f067aa0ba902b7';
 const SERVER_SPAN = 'b7ad6b7169203331';
 const OPTIONS = { host: 'node-1', agentVersion: '1.2.3' };
 
-function span(changes: Partial<SpanRecord> = {}) {
+function span(changes: Partial<SpanRecord<HttpDetail>> = {}) {
   return createSynthesiser(OPTIONS).synthesise(record(changes)).span;
 }
 
-function place(changes: Partial<SpanRecord>) {
+function place(changes: Partial<SpanRecord<HttpDetail>>) {
   const made = span(changes);
   const context = made.spanContext();
   return {
@@ -79,7 +80,8 @@ describe('attributes by semantic conventions', () => {
   it('the usual port is left out of url.full', () => {
     const urls = [80, 443].map(
       (serverPort) =>
-        span({ kind: 'client', serverPort, scheme: serverPort === 443 ? 'https' : 'http' }).attributes,
+        span({ kind: 'client', serverPort, detail: { scheme: serverPort === 443 ? 'https' : 'http' } })
+          .attributes,
     );
     expect(urls.map((each) => each['url.full'])).toEqual([
       'http://10.0.0.7/users/42',
@@ -89,14 +91,13 @@ describe('attributes by semantic conventions', () => {
 
   it('what is unknown is left out', () => {
     const made = span({
-      route: undefined,
-      path: undefined,
+      target: undefined,
+      exactTarget: undefined,
       status: undefined,
       clientAddress: undefined,
-      protocolVersion: undefined,
-      requestBodySize: undefined,
-      responseBodySize: undefined,
-      timeToFirstByteNanos: undefined,
+      requestBytes: undefined,
+      responseBytes: undefined,
+      detail: {},
     });
     expect(made.name).toBe('GET');
     expect(Object.keys(made.attributes).sort()).toEqual([
@@ -110,7 +111,7 @@ describe('attributes by semantic conventions', () => {
   });
 
   it.each(['PROPFIND', 'get', ''])('method %j becomes _OTHER with the original beside it', (method) => {
-    const made = span({ method });
+    const made = span({ operation: method });
     expect(made.attributes).toMatchObject({
       'http.request.method': '_OTHER',
       'http.request.method_original': method,
@@ -121,21 +122,21 @@ describe('attributes by semantic conventions', () => {
   it.each(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'])(
     '%s is known',
     (method) => {
-      expect(span({ method }).attributes['http.request.method']).toBe(method);
+      expect(span({ operation: method }).attributes['http.request.method']).toBe(method);
     },
   );
 
   it.each(['/a?password=secret', '/a#frag', '/a?b#c?d'])('query and fragment of %s never leave', (path) => {
-    expect(span({ path }).attributes['url.path']).toBe('/a');
-    expect(span({ kind: 'client', path }).attributes['url.full']).toBe('http://10.0.0.7:8080/a');
+    expect(span({ exactTarget: path }).attributes['url.path']).toBe('/a');
+    expect(span({ kind: 'client', exactTarget: path }).attributes['url.full']).toBe('http://10.0.0.7:8080/a');
   });
 
   it('hostile texts are bounded and made printable', () => {
     const made = span({
-      method: `X\u001b[31m${'A'.repeat(1000)}`,
-      path: `/\ud800\u0000\r\n${'b'.repeat(100_000)}`,
-      route: `/${'c'.repeat(100_000)}`,
-      errorType: 'd'.repeat(100_000),
+      operation: `X\u001b[31m${'A'.repeat(1000)}`,
+      exactTarget: `/\ud800\u0000\r\n${'b'.repeat(100_000)}`,
+      target: `/${'c'.repeat(100_000)}`,
+      broken: 'd'.repeat(100_000),
     });
     const text = JSON.stringify([made.name, made.attributes, made.status]);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what must not be there
@@ -170,7 +171,7 @@ describe('status', () => {
   });
 
   it('a broken exchange is an error that says why', () => {
-    const made = span({ status: undefined, errorType: 'connection_reset' });
+    const made = span({ status: undefined, broken: 'connection_reset' });
     expect(made.status).toEqual({ code: SpanStatusCode.ERROR, message: 'connection_reset' });
     expect(made.attributes['error.type']).toBe('connection_reset');
     expect(made.attributes).not.toHaveProperty('http.response.status_code');
@@ -341,7 +342,11 @@ describe('resources', () => {
 
 it('the byte estimate is never below what is sent', () => {
   const synthesiser = createSynthesiser(OPTIONS);
-  for (const changes of [{}, { path: `/${'ü'.repeat(2000)}` }, { kind: 'client' as const, client: SHOP }]) {
+  for (const changes of [
+    {},
+    { exactTarget: `/${'ü'.repeat(2000)}` },
+    { kind: 'client' as const, client: SHOP },
+  ]) {
     const { span: made, bytes } = synthesiser.synthesise(record(changes));
     const sent = ProtobufTraceSerializer.serializeRequest([made])?.length ?? 0;
     expect(sent).toBeGreaterThan(500);

@@ -10,7 +10,7 @@ import {
   ownFiles,
   readOwn,
   unpinned,
-} from '../../../scripts/house/files.ts';
+} from '../../../scripts/architecture/files.ts';
 
 const TEXT =
   /\.(ts|js|json|ya?ml|md|sh|c|h|cc|py|java|go|mod|toml)$|(^|\/)(Makefile|Dockerfile|bootstrap|as-root|vendor|pin-images|run|LICENSE|\.npmrc)$/;

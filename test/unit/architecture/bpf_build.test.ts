@@ -4,13 +4,13 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ownFiles, ROOT } from '../../../scripts/house/files.ts';
+import { ownFiles, ROOT } from '../../../scripts/architecture/files.ts';
 
 const hasClang = spawnSync('clang', ['--version']).status === 0;
 
 /** Every file that compiling `source` for `architecture` reads. */
 function compile(source: string, architecture: string): { inputs: string[]; object: Buffer } {
-  const folder = mkdtempSync(join(tmpdir(), 'knp-house-bpf-'));
+  const folder = mkdtempSync(join(tmpdir(), 'knp-architecture-bpf-'));
   try {
     const flags = execFileSync('make', ['-s', 'bpf-flags', `BPF_ARCH=${architecture}`], {
       cwd: ROOT,

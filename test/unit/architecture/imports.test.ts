@@ -1,7 +1,7 @@
 // The direction of imports: the tree obeys it, and every way to break it is found.
 import { describe, expect, test } from 'vitest';
-import { ownFiles, readOwn } from '../../../scripts/house/files.ts';
-import { forbiddenImports, importsOf } from '../../../scripts/house/imports.ts';
+import { ownFiles, readOwn } from '../../../scripts/architecture/files.ts';
+import { forbiddenImports, importsOf } from '../../../scripts/architecture/imports.ts';
 
 test('no file of the repository imports against the direction of design.md', () => {
   const paths = ownFiles(/^(exporter|dashboards|alerts)\/.*\.ts$/);
@@ -96,6 +96,17 @@ const FORBIDDEN: readonly (readonly [path: string, source: string, reason: strin
   ],
   ['test/kernel/a.ts', `require('../../build/native/knp.node')`, 'only exporter/kernel/addon.ts loads'],
   ['dashboards/edges.ts', `import { x } from '../exporter/telemetry/store.ts';`, 'nothing but itself and'],
+  ['dashboards/a.ts', `import { x } from '../exporter/probes/http/requests.ts';`, 'nothing but itself and'],
+  [
+    'exporter/probes/descriptors.ts',
+    `import { x } from './http/requests.ts';`,
+    'what probes share may not import one of them',
+  ],
+  [
+    'exporter/probes/http/requests.ts',
+    `import { x } from '../../telemetry/catalogue.ts';`,
+    'requests.ts of a probe is data',
+  ],
   ['alerts/rules.ts', `import { x } from '../dashboards/queries.ts';`, 'nothing but itself and'],
   [
     'dashboards/promql/a.ts',
@@ -135,6 +146,13 @@ const ALLOWED: readonly (readonly [path: string, source: string])[] = [
   ['alerts/rules.ts', `import { METRICS } from '../exporter/telemetry/catalogue.ts';`],
   ['alerts/rules.ts', `import { rate } from '../dashboards/promql/expression.ts';`],
   ['dashboards/overview.ts', `import { rate } from './promql/expression.ts';`],
+  ['dashboards/queries/a.ts', `import { ALL } from '../../exporter/probes/descriptors.ts';`],
+  ['alerts/a.ts', `import type { X } from '../exporter/telemetry/requests/protocol.ts';`],
+  ['exporter/probes/descriptors.ts', `import { PROBES } from './definitions.ts';`],
+  [
+    'exporter/probes/http/requests.ts',
+    `import { x } from '../../telemetry/requests/protocol.ts';\nimport { y } from './metrics.ts';`,
+  ],
   [
     'exporter/telemetry/a.ts',
     `// import { x } from '../probes/tcp/index.ts';\n/* import '../cli/main.ts' */`,

@@ -1,4 +1,4 @@
-// The repository's own files, and rules that hold for all of them. Checked by test/unit/house/files.test.ts.
+// The repository's own files, and rules that hold for all of them. Checked by test/unit/architecture/files.test.ts.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

@@ -4,10 +4,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { ROOT } from '../../../scripts/house/files.ts';
+import { ROOT } from '../../../scripts/architecture/files.ts';
 import { RESULTS_FILE_VARIABLE, type Results, summary } from '../../../scripts/results.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'knp-house-vitest-'));
+const folder = mkdtempSync(join(tmpdir(), 'knp-architecture-vitest-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Runs vitest on one test file with our reporter; answers what the reporter wrote. */

@@ -1,6 +1,6 @@
 // The direction of imports, as docs/design.md draws it: cli → agent → server → telemetry ← probes → identity, kernel →
 // native. What a probe is as data (its settings, its metrics) lies below all of that.
-// Checked by test/unit/house/imports.test.ts.
+// Checked by test/unit/architecture/imports.test.ts.
 import { posix } from 'node:path';
 
 /** Folder of exporter/ → what it may import. */
@@ -27,12 +27,22 @@ const DERIVED = ['exporter/config/schema.ts', 'exporter/telemetry/catalogue.ts']
 const DATA_FILES: Readonly<Record<string, readonly string[]>> = {
   'settings.ts': ['exporter/config/values.ts'],
   'metrics.ts': ['exporter/telemetry/attributes.ts', 'exporter/telemetry/definition.ts'],
+  'requests.ts': [
+    'exporter/telemetry/requests/protocol.ts',
+    'exporter/telemetry/spans/text.ts',
+    'exporter/telemetry/spans/types.ts',
+  ],
+  'traffic.ts': ['exporter/telemetry/requests/protocol.ts', 'exporter/telemetry/traffic.ts'],
   'definition.ts': [PROBE_TYPES],
 };
 
-/** Folders that define what is shipped beside the agent; of the agent they see the metric catalogue only. */
+/** Folders that define what is shipped beside the agent; of the agent they see only what is data. */
 const CATALOGUE_ONLY = ['dashboards', 'alerts'];
 const CATALOGUE = 'exporter/telemetry/catalogue.ts';
+/** What probes say about the requests and the traffic that they count, and what that is made of. */
+const DESCRIPTORS = 'exporter/probes/descriptors.ts';
+const DESCRIPTION = 'exporter/telemetry/requests/protocol.ts';
+const DATA = [CATALOGUE, DESCRIPTORS, DESCRIPTION];
 /** PromQL typed by the catalogue: written once, for both of them. */
 const QUERY_LAYER = 'dashboards/promql';
 
@@ -146,6 +156,6 @@ function betweenProbes(path: string, target: string): string | undefined {
 }
 
 function forbiddenBesideAgent(area: string, target: string): string | undefined {
-  if (target === CATALOGUE || target.startsWith(`${area}/`)) return undefined;
-  return `${area}/ imports nothing but itself and ${CATALOGUE}`;
+  if (DATA.includes(target) || target.startsWith(`${area}/`)) return undefined;
+  return `${area}/ imports nothing but itself and ${DATA.join(', ')}`;
 }
