@@ -128,5 +128,5 @@ it('says in one sentence what is wrong', async () => {
   ]);
   const wrong = run('--status', '99');
   expect(await wrong.done).toBe(2);
-  expect(wrong.output.stderr).toContain('it must be like 404, 5xx or 400-499');
+  expect(wrong.output.stderr).toContain('it must be like 404, 5xx, 400-499 or NOT_FOUND');
 });
