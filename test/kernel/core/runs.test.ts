@@ -67,7 +67,7 @@ test('a connection with one HTTP request costs at most twenty runs at both ends'
   const probe = new HttpProbe();
   try {
     const programs = [...probe.core.loaded.links.keys()];
-    if (programs.includes('core_state_nested'))
+    if (programs.includes('core_state_backup'))
       context.skip('tracepoints are preempted here: backup programs');
     const objects = [probe.core.loaded, probe.http.requests.loaded];
     const each = await runsEach(objects, () =>
