@@ -2,6 +2,7 @@
 import { afterEach, beforeAll, expect, test } from 'vitest';
 import type { LoadedProbe } from '../../../exporter/kernel/loader.ts';
 import { enableBpfStats } from '../../../exporter/kernel/native.ts';
+import { nativeOnly } from '../../guests/scale.ts';
 import { endAll, Probe as HttpProbe, Nginx, run } from '../http/harness.ts';
 import { buildPeer, endPeers, Probe, runClient, scaled, startPeer } from '../tcp/harness.ts';
 
@@ -62,6 +63,7 @@ test('a connection costs one run of each program per transition, and one per soc
 });
 
 test('a connection with one HTTP request costs at most twenty runs at both ends', async (context) => {
+  nativeOnly(context, 'counts what this kernel needs; others have other hooks');
   using _stats = enableBpfStats();
   const nginx = await Nginx.start('location / { return 200 "hello\\n"; }');
   const probe = new HttpProbe();
