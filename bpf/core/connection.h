@@ -14,7 +14,7 @@
 #include "tcp_account.h"
 #include <bpf/bpf_core_read.h>
 
-/* The task at work on an accepted socket is its owner, whoever listened for it. */
+/* The task at work on an accepted socket is its owner, whichever process listened for it. */
 static __noinline int confirm_owner(struct sock *sk, struct socket_state *state, struct task_struct *task)
 {
 	struct acceptor_key acceptor = {};
@@ -40,7 +40,7 @@ static __noinline int confirm_owner(struct sock *sk, struct socket_state *state,
 const volatile u32 walker_tgid = 0; /* the agent, whether its own traffic is left out or not */
 
 /*
- * With the socket's lock owned, whoever runs is the one that took it: softirq leaves such a socket alone. Not the agent,
+ * With the socket's lock owned, the running task is the one that took it: softirq leaves such a socket alone. Not the agent,
  * though: a walk over descriptors (iter/task_file) holds the file that it looks at, and when its process lets go of it
  * meanwhile it is the walker who closes it. What the agent accepts itself it also listens for.
  */

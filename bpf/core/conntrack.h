@@ -130,7 +130,7 @@ static __always_inline enum reading read_tuple(struct __sk_buff *skb, u32 offset
 	return READ;
 }
 
-/* A reply comes from what was dialled, unless somebody translates the address. */
+/* A reply comes from what was dialled, unless the address is translated. */
 static __always_inline bool same_server(const struct connection_key *key, const struct connection_key *reply)
 {
 	const u32 *dialled = (const u32 *)key->server, *answers = (const u32 *)reply->client;

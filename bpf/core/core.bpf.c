@@ -2,7 +2,7 @@
 /*
  * What every probe shares: edges and owners, the one hook on the life of connections, and the one walk over sockets.
  * Nothing here runs per packet: the state tracepoint sees a connection begin and end, and everything between is what the
- * kernel keeps in the socket anyway, read by a walk over all sockets when somebody asks (core_walk) and once more when
+ * kernel keeps in the socket anyway, read by a walk over all sockets at collection (core_walk) and once more when
  * the socket closes. TCP's totals are taken on the way, where the TCP probe is on (tcp_totals.h); protocols are called at
  * the end of a connection and at every walk (stream_programs.h).
  *
@@ -28,7 +28,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /*
  * Since Linux 6.1 the kernel does not run a tracing program that is already running on the same processor, and a softirq
  * may well establish or close one connection while a system call is closing another: the program is left out. What that
- * takes away is made up for. That a connection is established is seen at its next transition, by whoever asks for its
+ * takes away is made up for. That a connection is established is seen at its next transition, by what asks for its
  * state (socket_state_of), or when it ends; then only the handshake's time is not known. That it has ended is seen when the
  * socket is freed, at which no softirq can interrupt. So one program is enough where tracepoints are not preempted.
  *
@@ -50,9 +50,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 	}
 
 STATE_PROGRAM(core_state, true)
-STATE_PROGRAM(core_state_nested, false)
-STATE_PROGRAM(core_state_nested2, false)
-STATE_PROGRAM(core_state_nested3, false)
+STATE_PROGRAM(core_state_backup, false)
+STATE_PROGRAM(core_state_backup2, false)
+STATE_PROGRAM(core_state_backup3, false)
 
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(core_state_destroyed, struct sock *sk)

@@ -42,7 +42,7 @@ static __always_inline void *connect_argument(u64 *length)
 
 /*
  * Keeps what the process asked for, where the socket is connected to something else. Called in connect(), when the
- * kernel has its copy of the address; a process that overwrites its own meanwhile deceives nobody but itself.
+ * kernel has its copy of the address; a process that overwrites its own meanwhile deceives only itself.
  * Where no system call says it (io_uring, TCP Fast Open), the connection counts as one to the pod itself.
  */
 static __noinline int find_dialled(struct sock *sk, struct socket_state *state)

@@ -39,7 +39,7 @@ enum edge_transport {
 
 /* Owners and edges with fixed numbers; the rest are counted up from FIRST_ID. */
 enum fixed_id {
-	OWNER_NODE = 0,	 /* the host itself: no socket, or nobody known yet */
+	OWNER_NODE = 0,	 /* the host itself: no socket, or no process known yet */
 	OWNER_OTHER = 1, /* the owner table is full */
 	EDGE_OTHER_CLIENT = ROLE_CLIENT, /* the edge table is full: one per role */
 	EDGE_OTHER_SERVER = ROLE_SERVER,
@@ -132,7 +132,7 @@ enum socket_flags {
 	SOCKET_OWNER_SETTLED = 1024, /* what follows from SOCKET_OWNER_CONFIRMED is done: owner and edge stay */
 	SOCKET_TRANSLATED = 2048, /* the socket's remote address was dialled, `other` answers */
 	SOCKET_REDIRECTED = 4096, /* `other` was dialled, the socket's remote address answers */
-	SOCKET_CAUGHT_UP = 8192,  /* nobody saw it established; one processor has made up for that */
+	SOCKET_CAUGHT_UP = 8192,  /* no program saw it established; one processor has made up for that */
 	SOCKET_REFUSED = 16384,   /* the peer answered the SYN by a reset */
 };
 
@@ -297,7 +297,7 @@ struct edge_state {
 	u32 owners_made;
 	u32 walks; /* of core_walk_files */
 	u32 pad;
-	u64 unconfirmed; /* accepted sockets that two walks have seen, and still nobody read them */
+	u64 unconfirmed; /* accepted sockets that two walks have seen, and that no process was seen reading */
 	u64 walked_sockets;
 	u64 jiffies; /* a pair of readings from which userspace works out HZ */
 	u64 now_ns;

@@ -41,9 +41,9 @@ static __noinline u64 pair_of_old(struct sock *sk, u32 netns)
 
 static __always_inline void join_pair(struct socket_state *state)
 {
-	struct pair nobody = {}, *pair;
+	struct pair empty = {}, *pair;
 
-	bpf_map_update_elem(&pairs, &state->pair, &nobody, BPF_NOEXIST);
+	bpf_map_update_elem(&pairs, &state->pair, &empty, BPF_NOEXIST);
 	pair = bpf_map_lookup_elem(&pairs, &state->pair);
 	if (!pair)
 		count_lost(LOST_PAIR_TABLE_FULL);

@@ -14,7 +14,7 @@
 
 static const struct edge no_edge;
 
-/* What is known of a socket. NULL: it is nobody's that counts, or nothing is known of it. */
+/* What is known of a socket. NULL: nothing, or it is the agent's own. */
 static __always_inline struct socket_state *socket_state_of(struct sock *sk)
 {
 	struct socket_state *state = bpf_sk_storage_get(&sockets, sk, 0, 0);
@@ -58,7 +58,7 @@ static __noinline int classify_remote(struct edge_key *key, const struct range_k
 	return 0;
 }
 
-/* What answers, where that is not what was dialled. An address that nobody asked to keep would be one edge each. */
+/* What answers, where that is not what was dialled. Addresses that userspace did not ask to keep would be one edge each. */
 static __always_inline void keep_reached(struct edge_key *key, const struct range_key *reached, u16 port)
 {
 	struct range *range = bpf_map_lookup_elem(&ranges, reached);
@@ -102,7 +102,7 @@ static __noinline u32 intern_edge(struct edge_key *key)
 	return id;
 }
 
-/* Both ends look each other up here; whoever comes second finds the first. */
+/* Both ends look each other up here; the second finds the first. */
 static __always_inline u32 peer_of(struct socket_state *state)
 {
 	struct pair *pair = state->pair ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;

@@ -34,7 +34,7 @@ static __noinline int observe(struct latency_histogram *histogram, u64 us)
  * processor or interrupted in the middle; and once a socket is closed its memory may be another socket's, for
  * TCP's are reused without waiting for readers. So a walk first reads all that it wants, what was accounted
  * before included, then makes sure that the socket was not closed until then, and then replaces each value only
- * if nobody else has. The close leaves a mark that no value has, so that a walk which comes late never succeeds.
+ * if no other program has. The close leaves a mark that no value has, so that a walk which comes late never succeeds.
  *
  * Differences are taken modulo 2^64: a value that was read a moment too high (a FIN counted before its flag)
  * is put right by the next one.
@@ -165,7 +165,7 @@ static __noinline int account_listener(struct sock *sk, struct socket_state *sta
 	return 0;
 }
 
-/* Without the TCP probe a connection gets its edge from whoever counts something on it; a listener always has one, which
+/* Without the TCP probe a connection gets its edge from the probe that counts something on it; a listener always has one, which
  * says who serves its port. */
 static __noinline int account(struct sock *sk, struct socket_state *state, bool final)
 {

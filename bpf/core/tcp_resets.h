@@ -94,4 +94,4 @@ static __always_inline int on_reset_sent(struct sock *sk, struct sk_buff *skb, b
 	}
 
 RESET_PROGRAMS(, true)
-RESET_PROGRAMS(_nested, false)
+RESET_PROGRAMS(_backup, false)

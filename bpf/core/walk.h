@@ -4,7 +4,7 @@
  *
  *   core_walk	     the elements of the map `sockets`: no socket is missed, nothing else is met
  *   core_walk_files  the descriptors of all processes, where iterators over a map's elements are refused, or not safe.
- *		     Costs a moment per open file of any kind. A socket that nobody holds (it waits in an accept
+ *		     Costs a moment per open file of any kind. A socket that no process holds (it waits in an accept
  *		     queue, or its process has closed it) is accounted when it is accepted, or when it ends.
  * Included by core.bpf.c.
  */
@@ -100,8 +100,8 @@ int core_walk_files(struct bpf_iter__task_file *ctx)
 }
 
 /*
- * Walks over descriptors: whoever holds a socket's owns it. Run at start (find_listeners, then find_sockets),
- * and the second again when accepted sockets wait for somebody to be seen reading them.
+ * Walks over descriptors: the process that holds a socket's owns it. Run at start (find_listeners, then find_sockets),
+ * and the second again when accepted sockets have no reader that was seen.
  */
 static __always_inline int visit_file(struct bpf_iter__task_file *ctx, bool listeners)
 {

@@ -57,12 +57,9 @@ interface WatchedProgram {
   readonly busy: Growth | undefined;
 }
 
-/** A program with a backup program (`core_state`, `core_state_nested`) loses nothing when it is busy. */
+/** A program with a backup program (`core_state`, `core_state_backup`) loses nothing when it is busy. */
 function hasBackup(program: string, all: readonly string[]): boolean {
-  return (
-    /_(?:nested|backup)\d*$/.test(program) ||
-    ['nested', 'backup'].some((is) => all.includes(`${program}_${is}`))
-  );
+  return /_backup\d*$/.test(program) || all.includes(`${program}_backup`);
 }
 
 /** The kernel asks for CAP_SYS_ADMIN, which an agent with least rights does not have: its programs' cost stays unknown. */

@@ -17,9 +17,9 @@ const CONNECTIONS: readonly Purpose[] = [
         // Tracepoints became preemptible: see bpf/core/core.bpf.c.
         program: [
           'core_state',
-          'core_state_nested',
-          'core_state_nested2',
-          'core_state_nested3',
+          'core_state_backup',
+          'core_state_backup2',
+          'core_state_backup3',
           'core_state_destroyed',
         ],
         needs: ['kernel:7.0'],
@@ -30,7 +30,7 @@ const CONNECTIONS: readonly Purpose[] = [
         needs: ['tracepoint:tcp_destroy_sock'],
         caughtUp: ['core_state'],
       },
-      { program: ['core_state', 'core_state_nested'] },
+      { program: ['core_state', 'core_state_backup'] },
     ],
   },
   {
@@ -60,12 +60,12 @@ const CONNECTIONS: readonly Purpose[] = [
 const RESETS: readonly Purpose[] = [
   {
     purpose: 'resets received',
-    alternatives: [{ program: ['tcp_reset_received', 'tcp_reset_received_nested'] }],
+    alternatives: [{ program: ['tcp_reset_received', 'tcp_reset_received_backup'] }],
     optional: true,
   },
   {
     purpose: 'resets sent',
-    alternatives: [{ program: ['tcp_reset_sent', 'tcp_reset_sent_nested'] }],
+    alternatives: [{ program: ['tcp_reset_sent', 'tcp_reset_sent_backup'] }],
     optional: true,
   },
 ];

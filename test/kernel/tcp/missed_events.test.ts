@@ -93,7 +93,7 @@ test('a client’s connection is no failed one', async () => {
 
 /** Takes away the programs that see transitions; the one that sees sockets freed stays. */
 function detachTransitions(probe: Probe): void {
-  const names = [...probe.core.loaded.links.keys()].filter((name) => /^core_state(_nested\d*)?$/.test(name));
+  const names = [...probe.core.loaded.links.keys()].filter((name) => /^core_state(_backup\d*)?$/.test(name));
   expect(names.length).toBeGreaterThan(0);
   for (const name of names) probe.core.loaded.links.get(name)?.close();
 }

@@ -1,5 +1,6 @@
 // Packets that are worked at on another processor than the one that sent them (RPS) interrupt system calls anywhere, also
 // within our programs: the kernel then leaves a program out that is running there. Counts are exact all the same.
+import { cpus } from 'node:os';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import {
   buildPeer,
@@ -14,6 +15,9 @@ import {
   TwoHosts,
 } from './harness.ts';
 
+/** The mask of all processors. */
+const ALL = (2n ** BigInt(cpus().length) - 1n).toString(16);
+
 let hosts: TwoHosts;
 beforeAll(() => {
   buildPeer();
@@ -22,7 +26,7 @@ beforeAll(() => {
     [hosts.a, 'knpv37a'],
     [hosts.b, 'knpv37b'],
   ])
-    sh(`ip netns exec ${netns} sh -c 'echo ffff > /sys/class/net/${device}/queues/rx-0/rps_cpus'`);
+    sh(`ip netns exec ${netns} sh -c 'echo ${ALL} > /sys/class/net/${device}/queues/rx-0/rps_cpus'`);
 });
 afterEach(endPeers);
 afterAll(() => hosts.remove());
