@@ -5,16 +5,21 @@ import { PROBES, type ProbeAttributes, type RegisteredProbe } from '../probes/de
 import { type AttributeDefinition, COMMON_ATTRIBUTES } from './attributes.ts';
 import type { MetricDefinition, MetricKind } from './definition.ts';
 import { AGENT_METRICS, AGENT_PARTS } from './metrics_agent.ts';
+import { GRAPH_METRICS, GRAPH_PART } from './metrics_graph.ts';
 
 export type { AttributeDefinition } from './attributes.ts';
 export type { MetricDefinition, MetricKind } from './definition.ts';
 export { labelName, prometheusName, prometheusUnit } from './prometheus_name.ts';
 
-type Entry = RegisteredProbe['metrics'][number] | (typeof AGENT_METRICS)[number];
+type Entry =
+  | RegisteredProbe['metrics'][number]
+  | (typeof GRAPH_METRICS)[number]
+  | (typeof AGENT_METRICS)[number];
 
 /** All metrics, in the order of the exposition and of the reference. */
 export const CATALOGUE = [
   ...PROBES.flatMap(({ metrics }): readonly MetricDefinition[] => metrics),
+  ...GRAPH_METRICS,
   ...AGENT_METRICS,
 ] as readonly Entry[];
 
@@ -28,7 +33,7 @@ export interface Part {
 }
 
 /** All parts, in the order of the reference. */
-export const PARTS: readonly Part[] = [...PROBES, ...AGENT_PARTS];
+export const PARTS: readonly Part[] = [...PROBES, GRAPH_PART, ...AGENT_PARTS];
 
 /** Every attribute that a metric may carry. */
 export const ATTRIBUTES = Object.assign(

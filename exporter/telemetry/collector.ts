@@ -9,7 +9,7 @@ import type { Family, SeriesStore } from './store.ts';
 export interface Source {
   /** Unique, lower case; the value of the label `source`. */
   readonly name: string;
-  /** Parts of the catalogue that only this source fills: left out of a collection in which it failed. */
+  /** Parts of the catalogue that are not true without this source: left out of a collection in which it failed. */
   readonly owns?: readonly MetricDefinition['probe'][];
   /** Adds what happened since the last call to the store. A rejection or a throw fails this source only. */
   collect(nowMillis: number): void | Promise<void>;

@@ -1,6 +1,6 @@
 // The HTTP probe as data; see probes/probe.ts.
 import type { ProbeDefinition } from '../probe.ts';
-import { HTTP_ATTRIBUTES, HTTP_METRICS, KERNEL_TIMED } from './metrics.ts';
+import { HTTP_ATTRIBUTES, HTTP_METRICS, TIMED } from './metrics.ts';
 import { HTTP_REQUESTS } from './requests.ts';
 import { HTTP_SETTINGS } from './settings.ts';
 
@@ -11,7 +11,7 @@ export const http: ProbeDefinition<
   typeof HTTP_ATTRIBUTES
 > = {
   name: 'http',
-  title: 'HTTP and service graph',
+  title: 'HTTP',
   needs: [],
   objects: ['stream', 'http1'],
   series: 'expire',
@@ -20,6 +20,6 @@ export const http: ProbeDefinition<
   attributes: HTTP_ATTRIBUTES,
   requests: [HTTP_REQUESTS],
   buckets: ({ duration_buckets_seconds: bounds }) =>
-    Object.fromEntries(KERNEL_TIMED.map((metric) => [metric, bounds])),
+    Object.fromEntries(TIMED.map((metric) => [metric, bounds])),
   load: () => import('./index.ts'),
 };

@@ -1,5 +1,5 @@
-// HTTP metrics by OpenTelemetry's semantic conventions, and the service graph metrics that Grafana reads. Data
-// only: part of the catalogue. https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
+// HTTP metrics by OpenTelemetry's semantic conventions. Data only: part of the catalogue.
+// https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
 import { defineAttributes, EDGE } from '../../telemetry/attributes.ts';
 import { BODY_BYTES, defineMetrics, HTTP_DURATION_SECONDS } from '../../telemetry/definition.ts';
 
@@ -31,13 +31,6 @@ const REQUEST = [
   'error.type',
 ] as const;
 const ACTIVE = [...EDGE, 'http.request.method', 'url.scheme'] as const;
-const GRAPH = [
-  'client',
-  'server',
-  'client_service_namespace',
-  'server_service_namespace',
-  'connection_type',
-] as const;
 
 const stable = { probe: 'http', stability: 'stable', kind: 'histogram', attributes: REQUEST } as const;
 const histogram = {
@@ -53,7 +46,6 @@ const active = {
   unit: '{request}',
   attributes: ACTIVE,
 } as const;
-const graph = { probe: 'http', stability: 'stable', attributes: GRAPH } as const;
 
 export const HTTP_METRICS = defineMetrics([
   {
@@ -126,38 +118,6 @@ export const HTTP_METRICS = defineMetrics([
     attributes: ['reason'],
     values: { reason: ['upgrade', 'connect', 'malformed', 'joined_midway', 'no_state', 'other'] },
   },
-  // Grafana's service graph: the exact names of Tempo's metrics generator.
-  // https://grafana.com/docs/tempo/latest/metrics-generator/service_graphs/
-  {
-    ...graph,
-    name: 'traces_service_graph_request_total',
-    kind: 'counter',
-    unit: '',
-    description: 'Requests between two nodes of the service graph.',
-  },
-  {
-    ...graph,
-    name: 'traces_service_graph_request_failed_total',
-    kind: 'counter',
-    unit: '',
-    description: 'Failed requests between two nodes of the service graph.',
-  },
-  {
-    ...graph,
-    name: 'traces_service_graph_request_server_seconds',
-    kind: 'histogram',
-    unit: 's',
-    description: 'Duration of requests between two nodes of the service graph, measured by the server.',
-    buckets: HTTP_DURATION_SECONDS,
-  },
-  {
-    ...graph,
-    name: 'traces_service_graph_request_client_seconds',
-    kind: 'histogram',
-    unit: 's',
-    description: 'Duration of requests between two nodes of the service graph, measured by the client.',
-    buckets: HTTP_DURATION_SECONDS,
-  },
   {
     probe: 'http',
     stability: 'development',
@@ -172,10 +132,17 @@ export const HTTP_METRICS = defineMetrics([
 ]);
 
 /** Durations that the kernel counts in one set of buckets: `duration_buckets_seconds`. */
-export const KERNEL_TIMED = [
+const KERNEL_TIMED = [
   'http.server.request.duration',
   'http.client.request.duration',
   'knp.http.server.time_to_first_byte',
+] as const satisfies readonly (typeof HTTP_METRICS)[number]['name'][];
+
+/** The service graph has the same, so that most of its requests keep their buckets. */
+const GRAPH_TIMED = [
   'traces_service_graph_request_server_seconds',
   'traces_service_graph_request_client_seconds',
-] as const satisfies readonly (typeof HTTP_METRICS)[number]['name'][];
+] as const;
+
+/** Metrics whose buckets the setting replaces. */
+export const TIMED = [...KERNEL_TIMED, ...GRAPH_TIMED] as const;

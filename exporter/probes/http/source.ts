@@ -35,7 +35,7 @@ export interface HttpSourceOptions {
 
 export class HttpSource {
   readonly name = 'http';
-  readonly owns = ['http'] as const;
+  readonly owns = ['http', 'service_graph'] as const;
   readonly #options: HttpSourceOptions;
   readonly #table: RequestTable<HttpSeries>;
   /** Series that a counter of the kernel feeds, by its name. */

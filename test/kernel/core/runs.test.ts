@@ -3,7 +3,7 @@ import { afterEach, beforeAll, expect, test } from 'vitest';
 import type { LoadedProbe } from '../../../exporter/kernel/loader.ts';
 import { enableBpfStats } from '../../../exporter/kernel/native.ts';
 import { endAll, Probe as HttpProbe, h2load, Nginx } from '../http/harness.ts';
-import { buildPeer, endPeers, Probe, runClient, startPeer } from '../tcp/harness.ts';
+import { buildPeer, endPeers, Probe, runClient, scaled, startPeer } from '../tcp/harness.ts';
 
 beforeAll(buildPeer);
 afterEach(async () => {
@@ -11,7 +11,7 @@ afterEach(async () => {
   await endAll();
 });
 
-const CONNECTIONS = 1000;
+const CONNECTIONS = scaled(1000, 100);
 
 /** Runs of all programs of these objects that are attached; walks are not of a connection. */
 function runs(objects: readonly LoadedProbe[]): number {
