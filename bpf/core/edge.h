@@ -152,6 +152,12 @@ struct socket_state {
 	u16 walk; /* the last one that came by, where a socket may be met twice */
 	/* what has been accounted so far */
 	u64 sent_bytes;
+	/* what every call that moves payload touches: two cache lines, with the one before, since storage of a socket begins
+	 * 8 bytes behind the start of one */
+	struct stream stream;
+	struct stream_sends sends;
+	struct stream_messages messages;
+	/* accounted so far */
 	u64 received_bytes;
 	u32 retransmitted_segments;
 	u32 out_of_order_segments;
@@ -166,10 +172,9 @@ struct socket_state {
 	u8 other[16]; /* see SOCKET_TRANSLATED and SOCKET_REDIRECTED; v4-mapped */
 	u16 other_port; /* host order */
 	u8 pad2[6];
-	struct stream stream;
-	struct stream_sends sends;
-	struct stream_messages messages;
 };
+
+_Static_assert(__builtin_offsetof(struct socket_state, stream) % 64 == 56, "a stream begins with a cache line");
 
 /* Everything that can be lost or degraded in the kernel, by number; their names come from this enum,
  * through BTF. */

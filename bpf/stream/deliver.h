@@ -30,22 +30,28 @@ STREAM_PROGRAM_ARRAY(stream_sendpage_programs, STREAM_PROTOCOLS);
 	}
 
 /* The call moved nothing, or only looked: its context must not serve another. */
-static __always_inline void stream_forget(struct socket_state *state, bool sends, bool failed,
-					  enum stream_provider provider)
+static __always_inline void stream_forget(struct sock *sk, bool sends, bool failed, enum stream_provider provider)
 {
 	struct request_state *shared = request_state_of(STREAM_UNKNOWN);
-	u8 direction = stream_direction_of(state->role, sends) & 1;
+	bool on_socket = provider == FROM_SOCKET && sends;
 	struct stream_context *context;
+	struct socket_state *state;
+	u8 direction;
 
 	if (provider == FROM_CONTEXT) {
 		context = bpf_task_storage_get(&stream_contexts, bpf_get_current_task_btf(), 0, 0);
 		if (context)
 			context->sock = 0;
 	}
-	if (provider == FROM_SOCKET && sends)
+	if (!on_socket && (!shared || !shared->messages))
+		return; /* a read that finds nothing ends here: it is frequent */
+	state = socket_state_of(sk);
+	if (!state)
+		return;
+	direction = stream_direction_of(state->role, sends) & 1;
+	state->messages.seen[direction] = failed ? 0 : state->messages.seen[direction] + 1;
+	if (on_socket)
 		state->sends.begin_ns = 0;
-	if (shared && shared->messages)
-		state->messages.seen[direction] = failed ? 0 : state->messages.seen[direction] + 1;
 }
 
 /* How a connection ended from which a client has read, to the end by FIN (0) or by an error. */
@@ -196,25 +202,27 @@ static __always_inline u8 stream_deliver(struct sock *sk, int length, int flags,
 
 	if (!sk || !stream_is_tcp(sk))
 		return STREAM_UNKNOWN;
+	if (length == -EAGAIN || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))) {
+		stream_forget(sk, sends, true, provider);
+		return STREAM_UNKNOWN;
+	}
+	if (length <= 0)
+		stream_forget(sk, sends, length != 0, provider);
 	state = socket_state_of(sk);
 	if (!state || (state->stream.flags & STREAM_IGNORED))
 		return STREAM_UNKNOWN;
-	if (length == -EAGAIN || (flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))) {
-		stream_forget(state, sends, true, provider);
-		return STREAM_UNKNOWN;
-	}
 	work = bpf_map_lookup_elem(&stream_work, &slot);
 	if (!work)
 		return STREAM_UNKNOWN; /* unreachable: the slot is a constant */
-	if (length <= 0) {
-		stream_forget(state, sends, length != 0, provider);
+	if (length > 0) {
+		if (!stream_describe(work, sk, state, length, flags, sends, provider))
+			return STREAM_UNKNOWN;
+	} else {
 		work->call.error = sends || state->role != ROLE_CLIENT ? REQUEST_NO_ERROR : stream_read_error(sk, length);
 		if (!state->stream.protocol || !work->call.error)
 			return STREAM_UNKNOWN;
 		work->call.kind = STREAM_CALL_END;
 		work->call.flags = 0;
-	} else if (!stream_describe(work, sk, state, length, flags, sends, provider)) {
-		return STREAM_UNKNOWN;
 	}
 	protocol = state->stream.protocol;
 	stream_count_cost(work, protocol);

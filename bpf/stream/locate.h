@@ -132,7 +132,8 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 	u64 begin_ns = 0;
 	bool seen;
 
-	if (provider == FROM_SOCKET && sends && stream_take_send(call, &state->sends, position)) {
+	if (provider == FROM_SOCKET && sends && state->stream.protocol &&
+	    stream_take_send(call, &state->sends, position)) {
 		u64 left_ns = ((struct tcp_sock___stream *)tcp)->tcp_clock_cache;
 
 		call->end_ns = left_ns > call->begin_ns ? left_ns : call->begin_ns;
@@ -141,7 +142,10 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 	call->iov_in_kernel = 0;
 	call->end_ns = bpf_ktime_get_ns();
 	current = bpf_get_current_task_btf();
-	if (provider == FROM_CONTEXT || (provider == FROM_SYSCALL && sends)) {
+	if (provider == FROM_SOCKET && sends && !state->stream.protocol) {
+		begin_ns = state->sends.begin_ns;
+		state->sends.begin_ns = 0;
+	} else if (provider == FROM_CONTEXT || (provider == FROM_SYSCALL && sends)) {
 		context = bpf_task_storage_get(&stream_contexts, current, 0, 0);
 		if (context) {
 			begin_ns = sends ? context->begin_ns : 0;
@@ -154,7 +158,9 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 		seen = stream_take_context(call, context);
 	else /* by the registers, also where the program at the entry did not run: it was busy, or a kprobe was missed */
 		seen = stream_locate_syscall(call, sk, current, state,
-					     provider == FROM_SOCKET ? !sends : provider == FROM_SYSCALL, sends);
+					     provider == FROM_SOCKET ? !sends || !state->stream.protocol
+								     : provider == FROM_SYSCALL,
+					     sends);
 	call->begin_ns = seen && begin_ns ? begin_ns : call->end_ns;
 	return seen;
 }

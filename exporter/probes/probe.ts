@@ -40,7 +40,7 @@ export interface ProbeDefinition<
   readonly title: string;
   /** Other probes that must run for this one to work; they start first. */
   readonly needs: readonly string[];
-  /** Its own BPF objects: `http` for build/bpf/http.bpf.o. The core's is every probe's. */
+  /** Its own BPF objects: `http1` for build/bpf/http1.bpf.o. The core's is every probe's. */
   readonly objects: readonly string[];
   /** What the core does beside its own work only where this probe is on. */
   readonly core?: readonly CoreFeature[];

@@ -1,8 +1,14 @@
 // The stream layer, running, with what all protocols share in userspace: the ring buffer with names and samples, and one
 // reading of the kernel's maps for each collection. The probe of a protocol adds itself; the first one starts it.
 import type { LoadedProbe } from '../../kernel/loader.ts';
-import { RingBuffer } from '../../kernel/native.ts';
-import { loadStream, type ProtocolOptions, type StreamOptions } from '../../kernel/stream.ts';
+import { type BpfMap, RingBuffer } from '../../kernel/native.ts';
+import type { VariableValue } from '../../kernel/object.ts';
+import {
+  type KernelStream,
+  loadStream,
+  type ProtocolOptions,
+  type StreamOptions,
+} from '../../kernel/stream.ts';
 import type { Source } from '../../telemetry/collector.ts';
 import type { SpanIdentity, SpanRecord, SpanSink } from '../../telemetry/spans/types.ts';
 import type { RunningCore } from '../core.ts';
@@ -83,148 +89,206 @@ export interface RequestStream extends RunningProbe {
   close(): void;
 }
 
+/** Reads the maps that all protocols share, once for each collection. */
+class SharedMaps {
+  readonly records: RequestRecords;
+  readonly requests: BpfMap;
+  readonly names: BpfMap;
+  readonly #active: BpfMap;
+  readonly #states: BpfMap;
+  #read: Read | undefined;
+  /** Counters of connections that are of no protocol, as last read. */
+  unclassified: Readonly<Record<string, number>>;
+
+  constructor(loaded: LoadedProbe) {
+    this.records = new RequestRecords(loaded.btf);
+    this.requests = loaded.map('requests');
+    this.names = loaded.map('request_names');
+    this.#active = loaded.map('request_active');
+    this.#states = loaded.map('request_states');
+    this.unclassified = this.counters(UNKNOWN);
+  }
+
+  /** The walk over the sockets counts requests in flight anew. */
+  beforeWalk(): void {
+    this.#active.clear();
+  }
+
+  /** Until `read`, nothing is known. */
+  forget(): void {
+    this.#read = undefined;
+  }
+
+  read(): void {
+    const { count, keys, values } = this.requests.readAll();
+    const elements = new Map<number, number[]>();
+    for (let i = 0; i < count; i++)
+      push(elements, this.records.protocolOf(keys, i * this.records.key.size), i);
+    const stride = count === 0 ? 0 : values.length / count;
+    this.#read = { count, keys, values, stride, elements, active: this.#readActive() };
+    this.unclassified = this.counters(UNKNOWN);
+  }
+
+  #readActive(): Read['active'] {
+    const { size, protocol, edge_id, operation } = this.records.active;
+    const { count, keys, values } = this.#active.readAll();
+    const found = new Map<number, RequestBatch['active'][number][]>();
+    for (let i = 0; i < count; i++) {
+      const at = i * size;
+      push(found, keys.readUInt8(at + protocol), {
+        edgeId: keys.readUInt32LE(at + edge_id),
+        operation: keys.readUInt8(at + operation),
+        count: readCount(values, 8 * i),
+      });
+    }
+    return found;
+  }
+
+  batch(protocol: number): RequestBatch {
+    if (this.#read === undefined) throw new Error('the requests could not be read');
+    const { elements, active, ...all } = this.#read;
+    return { ...all, elements: elements.get(protocol) ?? [], active: active.get(protocol) ?? [] };
+  }
+
+  counters(protocol: number): Readonly<Record<string, number>> {
+    const { counters, state } = this.records;
+    const found = this.#states.lookup(Buffer.from([protocol, 0, 0, 0]));
+    return Object.fromEntries(
+      counters.map((name, i) => [name, Number(found?.readBigInt64LE(state.counters + 8 * i) ?? 0)]),
+    );
+  }
+}
+
+/** What a protocol's object is told of how its requests are counted. */
+function countingRodata({ bounds, shards = 1 }: ProtocolRequestsOptions): Record<string, VariableValue> {
+  return {
+    request_bounds_ns: boundsValue(bounds),
+    request_bounds: bounds.length,
+    request_shard_mask: 2 ** Math.floor(Math.log2(Math.max(1, shards))) - 1,
+  };
+}
+
+class Stream implements RequestStream {
+  readonly loaded: LoadedProbe;
+  readonly source;
+  readonly sources;
+  readonly objects;
+  readonly #core: RunningCore;
+  readonly #spans: SpanSink | undefined;
+  readonly #kernel: KernelStream;
+  readonly #maps: SharedMaps;
+  readonly #readers = new Map<number, Reader>();
+  readonly #take: (batch: Buffer) => void;
+  readonly #ring: RingBuffer;
+  readonly #ignore: () => void;
+  readonly #sampling: NodeJS.Timeout | undefined;
+
+  constructor(kernel: KernelStream, { core, spans }: Pick<RequestStreamOptions, 'core' | 'spans'>) {
+    this.#kernel = kernel;
+    this.#core = core;
+    this.#spans = spans;
+    this.loaded = kernel.loaded;
+    this.objects = [kernel.loaded];
+    this.source = { name: 'requests', owns: [], collect: async () => this.#collect() };
+    this.sources = [this.source];
+    this.#maps = new SharedMaps(kernel.loaded);
+    this.#take = createEventReader(kernel.loaded.btf, {
+      names: (protocol, events) => this.#readers.get(protocol)?.names?.take(events),
+      span: (protocol, batch, at) => this.#readers.get(protocol)?.span(batch, at),
+    });
+    this.#ring = new RingBuffer(kernel.loaded.map('request_events'), this.#take).unref();
+    this.#ignore = core.source.listen(this.#maps);
+    if (spans === undefined) return;
+    const check = () => kernel.setSampling(spans.active);
+    check();
+    this.#sampling = setInterval(check, SAMPLING_CHECK_MILLIS).unref();
+  }
+
+  add(options: ProtocolRequestsOptions): ProtocolRequests {
+    const { name, rodata, book } = options;
+    const { number, loaded } = this.#kernel.addProtocol({
+      name,
+      rodata: { ...countingRodata(options), ...rodata },
+    });
+    const { requests, records, names: map } = this.#maps;
+    const { directory } = this.#core;
+    const names = book && new Names({ protocol: number, map, records, book, directory, learn: this.#learn });
+    this.#readers.set(number, { names, span: this.#spanReader(options, names) });
+    const maps = this.#maps;
+    return {
+      loaded,
+      names,
+      table: (own) =>
+        new RequestTable({ ...own, bounds: options.bounds.length, requests, records, names, directory }),
+      batch: () => maps.batch(number),
+      counters: () => maps.counters(number),
+      get unclassified() {
+        return maps.unclassified;
+      },
+    };
+  }
+
+  readonly #learn = (): void => this.#core.directory.learn(this.#core.table.read());
+
+  #spanReader(
+    { record, exemplar, unnamed }: ProtocolRequestsOptions,
+    names: Names | undefined,
+  ): Reader['span'] {
+    if (this.#spans === undefined) return () => {};
+    return createSampleReader({
+      btf: this.loaded.btf,
+      records: this.#maps.records,
+      names,
+      directory: this.#core.directory,
+      sink: this.#spans,
+      learn: this.#learn,
+      record,
+      exemplar,
+      unnamed,
+    });
+  }
+
+  drain(): void {
+    for (let batch = this.#ring.take(); batch !== undefined; batch = this.#ring.take())
+      this.#take(batch.buffer);
+  }
+
+  #collect(): void {
+    this.#maps.forget();
+    this.drain();
+    for (const { names } of this.#readers.values()) names?.answer();
+    this.#maps.read();
+  }
+
+  problems(): readonly string[] {
+    return [];
+  }
+
+  lost(): Readonly<Record<string, number>> {
+    const counted = Object.entries(this.#maps.unclassified).filter(
+      ([name, count]) => name.startsWith(LOST) && count > 0,
+    );
+    return Object.fromEntries(counted.map(([name, count]) => [`stream_${name.slice(LOST.length)}`, count]));
+  }
+
+  close(): void {
+    clearInterval(this.#sampling);
+    this.#ignore();
+    this.#ring.close();
+    this.#kernel.close();
+  }
+}
+
 /**
  * Loads and attaches the stream layer.
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
  */
 export function startStream(options: RequestStreamOptions): RequestStream {
-  const { core, spans } = options;
-  const stream = loadStream({ ...options, requestRodata: { request_spans: spans !== undefined } });
-  const { loaded } = stream;
-  const records = new RequestRecords(loaded.btf);
-  const requests = loaded.map('requests');
-  const active = loaded.map('request_active');
-  const states = loaded.map('request_states');
-  const readers = new Map<number, Reader>();
-  const learn = () => core.directory.learn(core.table.read());
-  const take = createEventReader(loaded.btf, {
-    names: (protocol, events) => readers.get(protocol)?.names?.take(events),
-    span: (protocol, batch, at) => readers.get(protocol)?.span(batch, at),
-  });
-  const ring = new RingBuffer(loaded.map('request_events'), take).unref();
-  const drain = () => {
-    for (let batch = ring.take(); batch !== undefined; batch = ring.take()) take(batch.buffer);
-  };
-  const ignore = core.source.listen({ beforeWalk: () => active.clear() });
-  const check = () => stream.setSampling(spans?.active ?? false);
-  const sampling = spans === undefined ? undefined : setInterval(check, SAMPLING_CHECK_MILLIS).unref();
-  check();
-
-  let read: Read | undefined;
-  const readMaps = (): Read => {
-    const { count, keys, values } = requests.readAll();
-    const elements = new Map<number, number[]>();
-    for (let i = 0; i < count; i++) push(elements, records.protocolOf(keys, i * records.key.size), i);
-    return {
-      count,
-      keys,
-      values,
-      stride: count === 0 ? 0 : values.length / count,
-      elements,
-      active: readActive(),
-    };
-  };
-  const readActive = () => {
-    const { count, keys, values } = active.readAll();
-    const found = new Map<number, RequestBatch['active'][number][]>();
-    for (let i = 0; i < count; i++) {
-      const at = i * records.active.size;
-      push(found, keys.readUInt8(at + records.active.protocol), {
-        edgeId: keys.readUInt32LE(at + records.active.edge_id),
-        operation: keys.readUInt8(at + records.active.operation),
-        count: readCount(values, 8 * i),
-      });
-    }
-    return found;
-  };
-  const counters = (protocol: number): Record<string, number> => {
-    const state = states.lookup(Buffer.from([protocol, 0, 0, 0]));
-    return Object.fromEntries(
-      records.counters.map((name, i) => [
-        name,
-        Number(state?.readBigInt64LE(records.state.counters + 8 * i) ?? 0),
-      ]),
-    );
-  };
-  let unclassified = counters(UNKNOWN);
-
-  const add = (options: ProtocolRequestsOptions): ProtocolRequests => {
-    const { book, record, exemplar, unnamed, bounds, shards = 1, ...protocol } = options;
-    const counting = {
-      request_bounds_ns: boundsValue(bounds),
-      request_bounds: bounds.length,
-      request_shard_mask: 2 ** Math.floor(Math.log2(Math.max(1, shards))) - 1,
-    };
-    const { number, loaded: object } = stream.addProtocol({
-      ...protocol,
-      rodata: { ...counting, ...protocol.rodata },
-    });
-    const { directory } = core;
-    const names =
-      book &&
-      new Names({ protocol: number, map: loaded.map('request_names'), records, book, directory, learn });
-    const span =
-      spans === undefined
-        ? () => {}
-        : createSampleReader({
-            btf: loaded.btf,
-            records,
-            names,
-            directory,
-            sink: spans,
-            learn,
-            record,
-            exemplar,
-            unnamed,
-          });
-    readers.set(number, { names, span });
-    return {
-      loaded: object,
-      names,
-      table: (own) =>
-        new RequestTable({ ...own, bounds: bounds.length, requests, records, names, directory }),
-      batch: () => {
-        if (read === undefined) throw new Error('the requests could not be read');
-        return { ...read, elements: read.elements.get(number) ?? [], active: read.active.get(number) ?? [] };
-      },
-      counters: () => counters(number),
-      get unclassified() {
-        return unclassified;
-      },
-    };
-  };
-
-  const collect = async () => {
-    read = undefined;
-    drain();
-    for (const { names } of readers.values()) names?.answer();
-    read = readMaps();
-    unclassified = counters(UNKNOWN);
-  };
-  const close = () => {
-    clearInterval(sampling);
-    ignore();
-    ring.close();
-    stream.close();
-  };
-  const lost = () => {
-    const counted = Object.entries(unclassified).filter(
-      ([name, count]) => name.startsWith(LOST) && count > 0,
-    );
-    return Object.fromEntries(counted.map(([name, count]) => [`stream_${name.slice(LOST.length)}`, count]));
-  };
-  const source = { name: 'requests', owns: [], collect };
-  return {
-    loaded,
-    source,
-    sources: [source],
-    objects: [loaded],
-    problems: () => [],
-    lost,
-    add,
-    drain,
-    close,
-  };
+  const { spans } = options;
+  return new Stream(
+    loadStream({ ...options, requestRodata: { request_spans: spans !== undefined } }),
+    options,
+  );
 }
 
 /** The bucket bounds as the kernel wants them: `const volatile u64 [24]`. */
