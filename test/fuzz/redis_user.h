@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STREAM_REDIS = 2 };
 #include "protocol/redis/redis_begins.h"
 #include "protocol/redis/redis_conn.h"
 

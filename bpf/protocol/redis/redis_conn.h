@@ -18,7 +18,7 @@
 
 static __always_inline void redis_start_anew(struct redis_conn *conn, struct redis_direction *direction, bool answers)
 {
-	direction->epoch = conn->epoch;
+	direction->epoch = conn->base.epoch;
 	direction->message_ns = 0;
 	direction->parser.state = REDIS_START;
 	direction->parser.open = 0;
@@ -46,7 +46,7 @@ static __always_inline void redis_join(struct redis_conn *conn, struct redis_dir
 {
 	struct redis_queue *queue = &conn->queue;
 
-	conn->epoch++;
+	conn->base.epoch++;
 	redis_start_anew(conn, requests, false);
 	__sync_fetch_and_sub(&queue->balance, queue->balance);
 	queue->head = queue->tail = 0;
@@ -164,7 +164,7 @@ STREAM_FUNCTION int redis_begin_call(struct redis_conn *conn, struct redis_call 
 		conn->begun = 1;
 		conn->database = conn->base.flags & CONN_RESYNC ? REDIS_DATABASE_UNKNOWN : REDIS_DATABASE_FIRST;
 	}
-	if (direction->epoch != conn->epoch)
+	if (direction->epoch != conn->base.epoch)
 		redis_start_anew(conn, direction, call->io.direction);
 	direction->parser.is_answer = call->io.direction;
 	call->window.position = 0;
@@ -212,7 +212,7 @@ STREAM_FUNCTION int redis_end_one(struct redis_conn *conn, struct request_end *e
 	}
 	__sync_fetch_and_sub(&conn->queue.balance, answers);
 	asked->left = 0;
-	if (asked->lost)
+	if (asked->lost || !(conn->base.flags & CONN_PROVEN))
 		return 1;
 	redis_clear(&request, asked->command, conn->directions[STREAM_ANSWERS].number++, asked->ticks << REDIS_TICK);
 	request.detail = conn->database;
@@ -251,7 +251,7 @@ static __always_inline bool redis_hold(struct redis_conn *conn)
 
 	if (__sync_lock_test_and_set(&conn->busy, 1))
 		return false;
-	if (answers->epoch != conn->epoch)
+	if (answers->epoch != conn->base.epoch)
 		redis_start_anew(conn, answers, true);
 	return true;
 }
@@ -313,6 +313,12 @@ static __always_inline int redis_bytes(struct redis_conn *conn, struct redis_cal
 		}
 	}
 	return !(conn->base.flags & (CONN_PROVEN | CONN_RESYNC));
+}
+
+/* Does a request begin with this call? */
+static __always_inline bool redis_at_request(struct redis_conn *conn, struct stream_call *call)
+{
+	return call->direction == STREAM_REQUESTS && redis_between(&conn->directions[STREAM_REQUESTS].parser);
 }
 
 /* Bytes that no hook showed: fine inside a string, else the place is lost. */

@@ -21,14 +21,13 @@ struct redis_direction {
 	struct redis_parser parser;
 	u64 message_ns; /* first byte of the current message; 0 before it */
 	u16 number;	/* of the current message */
-	u16 epoch;	/* see redis_conn.epoch */
+	u16 epoch;	/* see request_conn.epoch */
 	u32 pad;
 };
 
 struct redis_conn {
 	struct request_conn base;
 	struct redis_direction directions[2]; /* by enum stream_direction */
-	u16 epoch; /* counts what was joined; a direction of another epoch starts anew */
 	u8 begun;  /* the first call was seen */
 	/* the asking side's */
 	u8 silent;	/* CLIENT REPLY OFF: nothing is answered */
@@ -39,7 +38,7 @@ struct redis_conn {
 	u8 selected; /* by a SELECT that waits for EXEC; 0: none */
 	u8 monitors; /* MONITOR was answered */
 	u8 ending;   /* the command without channels that ends all subscriptions of its kind: more confirmations follow */
-	u8 pad[6];
+	u8 pad[8];
 	/* subscriptions, as the server counts them */
 	u32 channels;
 	u32 patterns;
@@ -283,6 +282,8 @@ STREAM_FUNCTION int redis_requested(struct redis_conn *conn, struct redis_call *
 		redis_desync(conn, STREAM_REQUESTS, REQUEST_LOST_MALFORMED); /* a line of some other protocol */
 		return 0;
 	}
+	if (parser->type)
+		redis_prove(conn); /* a line of words must be confirmed by an answer, a list of strings need not */
 	redis_clear(&call->request, parser->command, direction->number++, direction->message_ns);
 	direction->message_ns = 0;
 	request_begun(&conn->base, &call->io, &call->request);
