@@ -74,7 +74,8 @@ export class Probe {
     for (let i = 0; i < count; i++) {
       const at = i * key.size;
       const value = i * (values.length / count);
-      if (keys.readUInt8(at + key.offset('protocol')) !== btf.enumerator('stream_protocol', 'STREAM_REDIS')) continue;
+      if (keys.readUInt8(at + key.offset('protocol')) !== btf.enumerator('stream_protocol', 'STREAM_REDIS'))
+        continue;
       const edge = this.core.directory.name(keys.readUInt32LE(at + key.offset('edge_id')));
       if (edge?.port !== port) continue;
       const buckets = totals.field('times').size / times.size;
@@ -102,7 +103,10 @@ export class Probe {
     port: number,
     by: readonly (keyof Counted)[] = ['command', 'status'],
   ): Promise<Record<string, number>> {
-    return tableOf((await this.counted(port)).filter((c) => c.side === side), by);
+    return tableOf(
+      (await this.counted(port)).filter((c) => c.side === side),
+      by,
+    );
   }
 
   /** Losses of Redis on the whole machine. */
@@ -153,7 +157,11 @@ export class RedisServer {
     const port = await freePort();
     const directory = mkdtempSync(join(tmpdir(), 'knp-redis-'));
     const fixed = ['--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory];
-    const child = await start('/usr/bin/redis-server', ['--port', String(port), ...fixed, ...options], /Ready to accept/);
+    const child = await start(
+      '/usr/bin/redis-server',
+      ['--port', String(port), ...fixed, ...options],
+      /Ready to accept/,
+    );
     return new RedisServer(port, directory, child);
   }
 
@@ -169,6 +177,7 @@ export class RedisServer {
         text += chunk;
       });
       child.once('error', reject).once('close', () => resolve(text));
+      child.stdin.on('error', () => {}); // it may be gone before it is told that nothing comes
       child.stdin.end(input ?? '');
     });
   }
@@ -180,7 +189,9 @@ export class RedisServer {
   async stats(): Promise<Record<string, { calls: number; rejected: number; failed: number }>> {
     const out: Record<string, { calls: number; rejected: number; failed: number }> = {};
     for (const line of (await this.cli(['INFO', 'commandstats'])).split('\n')) {
-      const found = /^cmdstat_([^:|]+)(\|[^:]+)?:calls=(\d+),.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(line);
+      const found = /^cmdstat_([^:|]+)(\|[^:]+)?:calls=(\d+),.*rejected_calls=(\d+),failed_calls=(\d+)/.exec(
+        line,
+      );
       if (found === null) continue;
       const command = (found[1] as string).toUpperCase();
       const known = out[command] ?? { calls: 0, rejected: 0, failed: 0 };
@@ -195,10 +206,9 @@ export class RedisServer {
 
   /** Requests by command, as the server counted them: carried out or rejected. */
   async calls(): Promise<Record<string, number>> {
-    const rows = Object.entries(await this.stats()).map(([command, { calls, rejected }]): [string, number] => [
-      command,
-      calls + rejected,
-    ]);
+    const rows = Object.entries(await this.stats()).map(
+      ([command, { calls, rejected }]): [string, number] => [command, calls + rejected],
+    );
     return Object.fromEntries(rows.sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 

@@ -69,7 +69,10 @@ describe('Redis', () => {
   );
 
   it.each(ANSWERS)('answers %j', (text) => {
-    const samples = Array.from({ length: text.length }, (_, i) => ({ bytes: latin(text.slice(0, i + 1)), answer: true }));
+    const samples = Array.from({ length: text.length }, (_, i) => ({
+      bytes: latin(text.slice(0, i + 1)),
+      answer: true,
+    }));
     expect(begins(samples)).toEqual(samples.map(() => true));
   });
 });
@@ -82,15 +85,12 @@ describe('something else', () => {
 
   it('is not even looked at, but for what is a line of words', () => {
     const looked = Object.entries(OTHERS).filter(([, [asked]]) => begins([{ bytes: latin(asked) }])[0]);
-    expect(looked.map(([name]) => name).filter((name) => !/^memcached/.test(name)).sort()).toEqual([
-      'FTP',
-      'HTTP/1',
-      'HTTP/2',
-      'NATS',
-      'POP3',
-      'SMTP',
-      'ZooKeeper, four letters',
-    ]);
+    expect(
+      looked
+        .map(([name]) => name)
+        .filter((name) => !/^memcached/.test(name))
+        .sort(),
+    ).toEqual(['FTP', 'HTTP/1', 'HTTP/2', 'NATS', 'POP3', 'SMTP', 'ZooKeeper, four letters']);
   });
 
   it.each(Object.entries(OTHERS))('no request of %s is counted', (_, [asked, answered]) => {

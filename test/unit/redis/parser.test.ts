@@ -144,7 +144,11 @@ describe('generated traffic', () => {
     compareAll(
       Array.from({ length: 80 }, (_, i) => {
         const exchanges = conversation(9000 + i, 4);
-        return { steps: stepsOf(exchanges, everywhere), expected: expectedOf(exchanges), name: `seed ${9000 + i}` };
+        return {
+          steps: stepsOf(exchanges, everywhere),
+          expected: expectedOf(exchanges),
+          name: `seed ${9000 + i}`,
+        };
       }),
     );
   });
@@ -189,12 +193,21 @@ const push = (...items: (string | number | null)[]): Buffer =>
 describe('pipelines', () => {
   it('takes times from the first byte of the request, the first and the last byte of the answer', () => {
     const whole = request('GET', 'a');
-    const outcome = run(ask(whole.subarray(0, 5)), ask(whole.subarray(5)), answer('$2\r\n'), answer('ab\r'), answer('\n'));
+    const outcome = run(
+      ask(whole.subarray(0, 5)),
+      ask(whole.subarray(5)),
+      answer('$2\r\n'),
+      answer('ab\r'),
+      answer('\n'),
+    );
     expect(outcome.over).toMatchObject([{ start: 1, first: 3, end: 5 }]);
   });
 
   it('holds ten thousand equal requests of one call', () => {
-    const outcome = run(ask(Buffer.concat(Array(10_000).fill(request('SET', 'k', 'v')))), answer(OK.repeat(10_000)));
+    const outcome = run(
+      ask(Buffer.concat(Array(10_000).fill(request('SET', 'k', 'v')))),
+      answer(OK.repeat(10_000)),
+    );
     expect(outcome).toMatchObject({ lost: 0, waiting: 0 });
     expect(counted(outcome)).toEqual(Array(10_000).fill('SET OK'));
   });
@@ -211,7 +224,10 @@ describe('pipelines', () => {
     expect(outcome.lost).toBeGreaterThan(1200);
     expect(outcome.lost).toBeLessThan(1300);
     expect(outcome.waiting).toBe(0);
-    expect(counted(outcome)).toEqual([...many.slice(0, 2000 - outcome.lost).map((n) => `${n} OK`), 'PING OK']);
+    expect(counted(outcome)).toEqual([
+      ...many.slice(0, 2000 - outcome.lost).map((n) => `${n} OK`),
+      'PING OK',
+    ]);
     expect(outcome.over.at(-2)?.start).toBe(2000 - outcome.lost);
   });
 
@@ -281,10 +297,11 @@ describe('pipelines', () => {
   });
 
   it('takes thousands of answers that are seen before their requests', () => {
-    const outcome = run(
-      answer(OK.repeat(3000)),
-      { direction: 'request', pieces: [Buffer.concat(Array(3000).fill(request('SET', 'a', 'b')))], began: 1 },
-    );
+    const outcome = run(answer(OK.repeat(3000)), {
+      direction: 'request',
+      pieces: [Buffer.concat(Array(3000).fill(request('SET', 'a', 'b')))],
+      began: 1,
+    });
     expect(outcome).toMatchObject({ lost: 0, waiting: 0 });
     expect(outcome.over).toHaveLength(3000);
   });
@@ -323,7 +340,10 @@ describe('what is not answered', () => {
   });
 
   it('other forms of CLIENT are', () => {
-    const outcome = run(ask(request('CLIENT', 'SETNAME', 'OFF'), request('CLIENT', 'ID')), answer(`${OK}:3\r\n`));
+    const outcome = run(
+      ask(request('CLIENT', 'SETNAME', 'OFF'), request('CLIENT', 'ID')),
+      answer(`${OK}:3\r\n`),
+    );
     expect(counted(outcome)).toEqual(['CLIENT OK', 'CLIENT OK']);
   });
 
@@ -355,7 +375,13 @@ describe('what is not answered', () => {
 describe('transactions', () => {
   it('queued ones say so, EXEC what became of it', () => {
     const outcome = run(
-      ask(request('MULTI'), request('SET', 'a', 'b'), request('LPUSH', 'a', 'c'), request('EXEC'), request('PING')),
+      ask(
+        request('MULTI'),
+        request('SET', 'a', 'b'),
+        request('LPUSH', 'a', 'c'),
+        request('EXEC'),
+        request('PING'),
+      ),
       answer(`${OK}+QUEUED\r\n+QUEUED\r\n*2\r\n${OK}-WRONGTYPE Operation against\r\n+PONG\r\n`),
     );
     expect(counted(outcome)).toEqual(['MULTI OK', 'SET QUEUED', 'LPUSH QUEUED', 'EXEC WRONGTYPE', 'PING OK']);
@@ -375,7 +401,13 @@ describe('databases', () => {
 
   it('SELECT counts from its answer on, and only where that is OK', () => {
     const outcome = run(
-      ask(request('GET', 'a'), request('SELECT', '3'), request('GET', 'a'), request('SELECT', '99'), request('GET', 'a')),
+      ask(
+        request('GET', 'a'),
+        request('SELECT', '3'),
+        request('GET', 'a'),
+        request('SELECT', '99'),
+        request('GET', 'a'),
+      ),
       answer(`$-1\r\n${OK}$-1\r\n-ERR DB index is out of range\r\n$-1\r\n`),
     );
     expect(databases(outcome)).toEqual(['GET 0', 'SELECT 0', 'GET 3', 'SELECT 3', 'GET 3']);
@@ -390,7 +422,11 @@ describe('databases', () => {
       ask(request('WATCH', 'a'), request('MULTI'), request('SELECT', '8'), request('EXEC'), request('PING')),
       answer(`${OK}${OK}+QUEUED\r\n*-1\r\n+PONG\r\n`),
     );
-    expect(databases(outcome).filter((text) => text.startsWith('PING'))).toEqual(['PING 2', 'PING 2', 'PING 2']);
+    expect(databases(outcome).filter((text) => text.startsWith('PING'))).toEqual([
+      'PING 2',
+      'PING 2',
+      'PING 2',
+    ]);
   });
 
   it('nobody knows which after an EXEC with errors, until the next SELECT; RESET goes back to 0', () => {
@@ -400,7 +436,11 @@ describe('databases', () => {
       ask(request('SELECT', '4'), request('PING'), request('RESET'), request('PING')),
       answer(`${OK}+PONG\r\n+RESET\r\n+PONG\r\n`),
     );
-    expect(databases(outcome).filter((text) => text.startsWith('PING'))).toEqual(['PING -1', 'PING 4', 'PING 0']);
+    expect(databases(outcome).filter((text) => text.startsWith('PING'))).toEqual([
+      'PING -1',
+      'PING 4',
+      'PING 0',
+    ]);
   });
 
   it('is not known where the connection was joined midway', () => {
@@ -437,7 +477,9 @@ describe('what the server says by itself', () => {
     );
     expect(outcome).toMatchObject({ lost: 0, waiting: 0 });
     expect(counted(outcome)).toEqual(
-      ['HELLO', 'SUBSCRIBE', 'PSUBSCRIBE', 'GET', 'UNSUBSCRIBE', 'PUNSUBSCRIBE', 'GET'].map((name) => `${name} OK`),
+      ['HELLO', 'SUBSCRIBE', 'PSUBSCRIBE', 'GET', 'UNSUBSCRIBE', 'PUNSUBSCRIBE', 'GET'].map(
+        (name) => `${name} OK`,
+      ),
     );
   });
 
@@ -452,7 +494,12 @@ describe('what the server says by itself', () => {
   it('unsubscribing from nothing is confirmed once', () => {
     const outcome = run(
       ask(request('UNSUBSCRIBE'), request('PUNSUBSCRIBE'), request('SUNSUBSCRIBE'), request('PING')),
-      answer(list('unsubscribe', null, 0), list('punsubscribe', null, 0), list('sunsubscribe', null, 0), '+PONG\r\n'),
+      answer(
+        list('unsubscribe', null, 0),
+        list('punsubscribe', null, 0),
+        list('sunsubscribe', null, 0),
+        '+PONG\r\n',
+      ),
     );
     expect(outcome).toMatchObject({ lost: 0, waiting: 0 });
     expect(outcome.over).toHaveLength(4);
@@ -496,11 +543,18 @@ describe('what the server says by itself', () => {
 });
 
 describe('errors', () => {
-  it.each(['WRONGTYPE', 'NOAUTH', 'MOVED', 'ASK', 'CROSSSLOT', 'ERR', 'LOADING', 'EXECABORT'])('%s', (word) => {
-    expect(counted(run(ask(request('GET', 'a')), answer(`-${word} and more\r\n`)))).toEqual([`GET ${word}`]);
-    expect(counted(run(ask(request('GET', 'a')), answer(`!${word.length + 2}\r\n${word} x\r\n`)))).toEqual([`GET ${word}`]);
-    expect(counted(run(ask(request('GET', 'a')), answer(`-${word}\r\n`)))).toEqual([`GET ${word}`]);
-  });
+  it.each(['WRONGTYPE', 'NOAUTH', 'MOVED', 'ASK', 'CROSSSLOT', 'ERR', 'LOADING', 'EXECABORT'])(
+    '%s',
+    (word) => {
+      expect(counted(run(ask(request('GET', 'a')), answer(`-${word} and more\r\n`)))).toEqual([
+        `GET ${word}`,
+      ]);
+      expect(counted(run(ask(request('GET', 'a')), answer(`!${word.length + 2}\r\n${word} x\r\n`)))).toEqual([
+        `GET ${word}`,
+      ]);
+      expect(counted(run(ask(request('GET', 'a')), answer(`-${word}\r\n`)))).toEqual([`GET ${word}`]);
+    },
+  );
 });
 
 describe('values', () => {

@@ -30,7 +30,11 @@ export function encode(value: Value): Buffer {
     case 'bulk':
     case 'bulk error':
     case 'verbatim':
-      return Buffer.concat([latin(`${LENGTH[value.type]}${value.bytes.length}\r\n`), value.bytes, latin('\r\n')]);
+      return Buffer.concat([
+        latin(`${LENGTH[value.type]}${value.bytes.length}\r\n`),
+        value.bytes,
+        latin('\r\n'),
+      ]);
     case 'streamed bulk': {
       const half = value.bytes.length >> 1;
       const parts = [value.bytes.subarray(0, half), value.bytes.subarray(half)].filter((p) => p.length > 0);
@@ -43,7 +47,10 @@ export function encode(value: Value): Buffer {
     case 'array':
     case 'set':
     case 'push':
-      return Buffer.concat([latin(`${LIST[value.type]}${value.items.length}\r\n`), ...value.items.map(encode)]);
+      return Buffer.concat([
+        latin(`${LIST[value.type]}${value.items.length}\r\n`),
+        ...value.items.map(encode),
+      ]);
     case 'map':
       return Buffer.concat([latin(`%${value.items.length / 2}\r\n`), ...value.items.map(encode)]);
     case 'streamed array':
@@ -77,21 +84,56 @@ export function random(seed: number): (below: number) => number {
   };
 }
 
-const ERRORS = ['ERR', 'WRONGTYPE', 'MOVED', 'ASK', 'NOAUTH', 'OOM', 'LOADING', 'BUSYGROUP', 'NOSCRIPT', 'READONLY'];
-const COMMANDS = ['GET', 'set', 'HGetAll', 'LRANGE', 'incr', 'ZADD', 'GEORADIUSBYMEMBER_RO', 'eval', 'XREAD', 'PING'];
-const UNKNOWN = ['FT.SEARCH', 'JSON.GET', 'getx', 'ge', 'A_NAME_LONGER_THAN_ANY_OF_REDIS', 'GET\0', '', 'Ünïcode'];
+const ERRORS = [
+  'ERR',
+  'WRONGTYPE',
+  'MOVED',
+  'ASK',
+  'NOAUTH',
+  'OOM',
+  'LOADING',
+  'BUSYGROUP',
+  'NOSCRIPT',
+  'READONLY',
+];
+const COMMANDS = [
+  'GET',
+  'set',
+  'HGetAll',
+  'LRANGE',
+  'incr',
+  'ZADD',
+  'GEORADIUSBYMEMBER_RO',
+  'eval',
+  'XREAD',
+  'PING',
+];
+const UNKNOWN = [
+  'FT.SEARCH',
+  'JSON.GET',
+  'getx',
+  'ge',
+  'A_NAME_LONGER_THAN_ANY_OF_REDIS',
+  'GET\0',
+  '',
+  'Ünïcode',
+];
 
 type Pick = (below: number) => number;
 
 function bytes(pick: Pick, below: number): Buffer {
   const text = Buffer.alloc(pick(below));
   // often what would be mistaken for syntax were it read
-  for (let i = 0; i < text.length; i++) text[i] = pick(4) === 0 ? pick(256) : '\r\n$*+-:>1'.charCodeAt(pick(9));
+  for (let i = 0; i < text.length; i++)
+    text[i] = pick(4) === 0 ? pick(256) : '\r\n$*+-:>1'.charCodeAt(pick(9));
   return text;
 }
 
 function error(pick: Pick): { text: string; status: string } {
-  const word = pick(8) === 0 ? ['SOMEELSE', 'Err', 'A-WORD-LONGER-THAN-ANY-ERROR'][pick(3)] : ERRORS[pick(ERRORS.length)];
+  const word =
+    pick(8) === 0
+      ? ['SOMEELSE', 'Err', 'A-WORD-LONGER-THAN-ANY-ERROR'][pick(3)]
+      : ERRORS[pick(ERRORS.length)];
   const name = word as string;
   return {
     text: pick(4) === 0 ? name : `${name} something ${'x'.repeat(pick(80))}`,
@@ -137,7 +179,9 @@ export function value(pick: Pick, three: boolean, streamed: boolean, depth = 0):
       return { type: 'map', items: items(2 * pick(4)) };
     case 3:
       // the outermost ones and those within, at most as deep as is followed
-      return depth > 2 ? { type: 'array', items: items(2) } : { type: 'streamed array', items: items(pick(4)) };
+      return depth > 2
+        ? { type: 'array', items: items(2) }
+        : { type: 'streamed array', items: items(pick(4)) };
     case 4:
       return depth > 2 ? { type: 'array', items: [] } : { type: 'streamed map', items: items(2 * pick(3)) };
     default:
@@ -165,11 +209,17 @@ export function conversation(seed: number, count: number): Exchange[] {
   const streamed = three && pick(2) === 0;
   let database = 0;
   return Array.from({ length: count }, () => {
-    const before = three && pick(5) === 0 ? encode({ type: 'push', items: [
-      { type: 'bulk', bytes: latin(['message', 'invalidate', 'pmessage'][pick(3)] as string) },
-      { type: 'bulk', bytes: bytes(pick, 20) },
-      value(pick, three, streamed, 2),
-    ] }) : Buffer.alloc(0);
+    const before =
+      three && pick(5) === 0
+        ? encode({
+            type: 'push',
+            items: [
+              { type: 'bulk', bytes: latin(['message', 'invalidate', 'pmessage'][pick(3)] as string) },
+              { type: 'bulk', bytes: bytes(pick, 20) },
+              value(pick, three, streamed, 2),
+            ],
+          })
+        : Buffer.alloc(0);
     const now = database;
     const failed = pick(5) === 0 ? error(pick) : undefined;
     if (pick(6) === 0) {
