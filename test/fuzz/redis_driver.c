@@ -16,16 +16,16 @@ static void print_ended(const struct request_conn *conn, const struct request *r
 
 // Names by number, and that the tables are in order, without which nothing is found in them.
 static void print_names(void) {
-  printf("{\"statuses\":[\"\"");
-  for (unsigned i = 1; i < REDIS_STATUS_OTHER; i++)
+  printf("{\"statuses\":[\"\",\"OK\",\"QUEUED\"");
+  for (unsigned i = REDIS_FIRST_ERROR; i < REDIS_STATUS_OTHER; i++)
     printf(",\"%.24s\"", redis_error_names[i].bytes);
-  printf(",\"_OTHER\",\"QUEUED\",\"OK\"],\"commands\":[\"\"");
+  printf(",\"_OTHER\"],\"commands\":[\"\"");
   for (unsigned i = 1; i < REDIS_COMMAND_OTHER; i++) {
     printf(",\"%.24s\"", redis_command_names[i].bytes);
     if (redis_find_command(&redis_command_names[i]) != i)
       exit(3);
   }
-  for (unsigned i = 1; i < REDIS_STATUS_OTHER; i++)
+  for (unsigned i = REDIS_FIRST_ERROR; i < REDIS_STATUS_OTHER; i++)
     if (redis_find_error(&redis_error_names[i]) != i)
       exit(3);
   printf("],\"size\":%zu,\"parser\":%zu}\n", sizeof(struct redis_conn), sizeof(struct redis_parser));

@@ -7,6 +7,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include "protocol/redis/redis_names.h"
+#define REQUEST_FAILED_FROM REDIS_FIRST_ERROR
 #include "stream/protocol.h"
 #include "protocol/redis/redis_conn.h"
 

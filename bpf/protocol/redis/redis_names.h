@@ -59,11 +59,12 @@ enum redis_command {
 #define REDIS_ERROR_NAMED(name) REDIS_STATUS_##name,
 enum redis_status {
 	REDIS_STATUS_NONE, /* no answer, or none that is sent */
+	REDIS_STATUS_OK,
+	REDIS_STATUS_QUEUED, /* to be carried out by EXEC */
 	REDIS_ERRORS(REDIS_ERROR_NAMED)
 	REDIS_STATUS_OTHER, /* an error by another word */
-	REDIS_STATUS_QUEUED, /* to be carried out by EXEC */
-	REDIS_STATUS_OK,
 };
+#define REDIS_FIRST_ERROR (REDIS_STATUS_QUEUED + 1)
 
 #define REDIS_WORD 24 /* bytes that are looked at of a command's name, of a short argument, of an error's first word */
 
@@ -89,6 +90,8 @@ static const struct redis_word redis_command_names[REDIS_COMMAND_SLOTS] = {
 	[REDIS_COMMAND_OTHER ... REDIS_COMMAND_SLOTS - 1] = {{REDIS_GREATEST}},
 };
 static const struct redis_word redis_error_names[REDIS_ERROR_SLOTS] = {
+	{{""}},
+	{{""}},
 	{{""}},
 	REDIS_ERRORS(REDIS_NAME_OF)
 	[REDIS_STATUS_OTHER ... REDIS_ERROR_SLOTS - 1] = {{REDIS_GREATEST}},

@@ -39,7 +39,7 @@ enum redis_queue_kind {
 #define REDIS_EARLY_STATUS 38
 #define REDIS_EARLY_SHAPE 44
 #define REDIS_EARLY_COUNT 48
-_Static_assert(REDIS_STATUS_OK < 64, "a status fits six bits");
+_Static_assert(REDIS_STATUS_OTHER < 64, "a status fits six bits");
 #define REDIS_EARLY_SAME ((1ULL << REDIS_EARLY_COUNT) - 1)
 
 /* What the answering side has taken from the queue last. */

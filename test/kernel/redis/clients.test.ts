@@ -14,7 +14,7 @@ let before: Record<string, number>;
 beforeEach(async () => {
   probe = new Probe();
   server = await RedisServer.start();
-  before = probe.lost();
+  before = await probe.lost();
 });
 afterEach(async () => {
   probe.close();
@@ -27,7 +27,7 @@ async function expectSame(): Promise<Record<string, number>> {
   const calls = await server.calls();
   const expected = { ...calls, INFO: (calls.INFO ?? 0) + 1 };
   await server.stop();
-  expect(probe.lost()).toEqual(before);
+  expect(await probe.lost()).toEqual(before);
   const counted = await probe.table('server', server.port, ['command']);
   expect(counted).toEqual(expected);
   expect(await probe.table('client', server.port, ['command'])).toEqual(expected);

@@ -8,137 +8,113 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity } from '../../../exporter/identity/host.ts';
-import type { Btf } from '../../../exporter/kernel/btf.ts';
 import type { KernelFeatures } from '../../../exporter/kernel/features.ts';
 import { BpfLoader, type LoadedProbe } from '../../../exporter/kernel/loader.ts';
-import { type KernelStream, loadStream } from '../../../exporter/kernel/stream.ts';
 import { type RunningCore, startCore } from '../../../exporter/probes/core.ts';
-import { end, freePort, start } from '../http/harness.ts';
+import { addRedis } from '../../../exporter/probes/redis/index.ts';
+import { DURATIONS } from '../../../exporter/probes/redis/metrics.ts';
+import type { RedisSource } from '../../../exporter/probes/redis/source.ts';
+import { type RequestStream, startStream } from '../../../exporter/probes/requests/stream.ts';
+import { SeriesStore } from '../../../exporter/telemetry/store.ts';
+import { end, freePort, start, sumCounts } from '../http/harness.ts';
 
 export const run = promisify(execFile);
 
 export type Side = 'client' | 'server';
 
-/** Requests of one kind, as the kernel counted them. */
+/** Labels by which commands are told apart here. */
+const LABELS = {
+  command: 'db_operation_name',
+  status: 'db_response_status_code',
+  database: 'db_namespace',
+  error: 'error_type',
+} as const;
+type Label = keyof typeof LABELS;
+
+/** Commands of one kind, as they are exported. */
 export interface Counted {
-  readonly side: Side;
-  readonly port: number;
-  readonly command: string;
-  /** `OK`, `QUEUED`, an error's first word; empty: there was no answer. */
-  readonly status: string;
-  /** Undefined: not known. */
-  readonly database: number | undefined;
-  readonly error: string;
+  readonly labels: Readonly<Record<Label, string>>;
   readonly count: number;
   readonly seconds: number;
 }
 
-function enumNames(btf: Btf, type: string, prefix: RegExp): string[] {
-  const found = btf.find(type, 'enum');
-  if (found === undefined) throw new Error(`no enum ${type}`);
-  return found.values.map(({ name }) => name.replace(prefix, ''));
-}
-
+/** The core, the stream layer with Redis alone on it, and the store that they fill. */
 export class Probe {
+  readonly store: SeriesStore;
   readonly core: RunningCore;
-  readonly stream: KernelStream;
+  readonly stream: RequestStream;
   readonly redis: LoadedProbe;
+  readonly source: RedisSource;
   #now = Date.now();
 
   constructor(options: { readonly features?: KernelFeatures } = {}) {
     const config = defaultConfig();
+    const settings = config.probes.redis;
+    const bounds = settings.duration_buckets_seconds;
+    this.store = new SeriesStore({ buckets: { [DURATIONS.client]: bounds, [DURATIONS.server]: bounds } });
     const loader = new BpfLoader({ ...options });
     this.core = startCore({
       loader,
       config: { ...config, identity: { ...config.identity, include_self: true } },
       identity: createHostIdentity({}),
-      tcpTotals: false,
+      features: new Set(),
     });
-    this.stream = loadStream({ loader, core: this.core, provider: 'auto' });
-    this.redis = this.stream.addProtocol({ name: 'redis' });
+    this.stream = startStream({ loader, core: this.core, provider: 'auto', spans: undefined });
+    const { redis, source } = addRedis({ store: this.store, config, settings }, this.stream);
+    this.redis = redis;
+    this.source = source;
   }
 
-  /** Everything that was counted on a port. */
-  async counted(port: number): Promise<Counted[]> {
+  async collect(): Promise<void> {
     this.#now += 1000;
+    this.store.begin(this.#now);
     await this.core.source.collect(this.#now);
-    const { btf } = this.redis;
-    const commands = enumNames(btf, 'redis_command', /^REDIS_COMMAND_/);
-    const statuses = enumNames(btf, 'redis_status', /^REDIS_STATUS_/);
-    const errors = enumNames(btf, 'request_error', /^REQUEST_(ERROR_)?/);
-    const key = btf.layout('request_key');
-    const totals = btf.layout('request_totals');
-    const times = btf.layout('request_times');
-    const { count, keys, values } = this.redis.map('requests').readAll();
-    const out: Counted[] = [];
-    for (let i = 0; i < count; i++) {
-      const at = i * key.size;
-      const value = i * (values.length / count);
-      if (keys.readUInt8(at + key.offset('protocol')) !== btf.enumerator('stream_protocol', 'STREAM_REDIS'))
-        continue;
-      const edge = this.core.directory.name(keys.readUInt32LE(at + key.offset('edge_id')));
-      if (edge?.port !== port) continue;
-      const buckets = totals.field('times').size / times.size;
-      const database = keys.readUInt8(at + key.offset('detail'));
-      const command = commands[keys.readUInt8(at + key.offset('operation'))] ?? '?';
-      out.push({
-        side: edge.key.role === 'client' ? 'client' : 'server',
-        port,
-        command: command === 'OTHER' ? '_OTHER' : command,
-        status: (statuses[keys.readUInt16LE(at + key.offset('status'))] ?? '?').replace(/^NONE$/, ''),
-        database: database === 0 ? undefined : database - 1,
-        error: errors[keys.readUInt8(at + key.offset('error'))] ?? '?',
-        count: Array.from({ length: buckets }, (_, b) =>
-          Number(values.readBigUInt64LE(value + totals.offset('times') + b * times.size)),
-        ).reduce((a, b) => a + b, 0),
-        seconds: Number(values.readBigUInt64LE(value + totals.offset('duration_ns'))) / 1e9,
-      });
-    }
-    return out;
+    await this.stream.source.collect();
+    await this.source.collect();
+    this.store.settleNow();
   }
 
-  /** Counts by some properties, joined by a space. */
+  /** Everything that one side of a port has counted. */
+  async counted(side: Side, port: number): Promise<Counted[]> {
+    await this.collect();
+    const label = (text: string, name: string) =>
+      new RegExp(`(?:^|,)${name}="([^"]*)"`).exec(text)?.[1] ?? '';
+    return this.store
+      .family(DURATIONS[side])
+      .points.filter(({ labels }) => label(labels, 'server_port') === String(port))
+      .map((point) => ({
+        labels: Object.fromEntries(
+          Object.entries(LABELS).map(([name, found]) => [name, label(point.labels, found)]),
+        ) as Counted['labels'],
+        count: sumCounts([point]),
+        seconds: point.value,
+      }));
+  }
+
+  /** Counts by some labels, joined by a space; those left out are `-`. */
   async table(
     side: Side,
     port: number,
-    by: readonly (keyof Counted)[] = ['command', 'status'],
+    by: readonly Label[] = ['command', 'status'],
   ): Promise<Record<string, number>> {
-    return tableOf(
-      (await this.counted(port)).filter((c) => c.side === side),
-      by,
-    );
+    const out: Record<string, number> = {};
+    for (const { labels, count } of await this.counted(side, port)) {
+      const row = by.map((name) => labels[name] || '-').join(' ');
+      if (count > 0) out[row] = (out[row] ?? 0) + count;
+    }
+    return Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1)));
   }
 
   /** Losses of Redis on the whole machine. */
-  lost(): Record<string, number> {
-    const { btf } = this.redis;
-    const state = btf.layout('request_state');
-    const value = this.redis.map('request_states').lookup(Buffer.from([2, 0, 0, 0]));
-    const names = enumNames(btf, 'request_counter', /^REQUEST_/).filter((name) => name.startsWith('LOST_'));
-    const all = enumNames(btf, 'request_counter', /^REQUEST_/);
-    return Object.fromEntries(
-      names
-        .map((name): [string, number] => [
-          name,
-          Number(value?.readBigUInt64LE(state.offset('counters') + 8 * all.indexOf(name)) ?? 0),
-        ])
-        .filter(([, count]) => count > 0),
-    );
+  async lost(): Promise<Record<string, number>> {
+    await this.collect();
+    return Object.fromEntries(Object.entries(this.source.lost()).filter(([, count]) => count > 0));
   }
 
   close(): void {
     this.stream.close();
     this.core.close();
   }
-}
-
-export function tableOf(counted: readonly Counted[], by: readonly (keyof Counted)[]): Record<string, number> {
-  const out: Record<string, number> = {};
-  for (const entry of counted) {
-    const row = by.map((name) => entry[name] ?? '-').join(' ');
-    out[row] = (out[row] ?? 0) + entry.count;
-  }
-  return Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** A redis-server of our own. */

@@ -1,0 +1,64 @@
+// The Redis probe: starts the stream layer (exporter/probes/requests/stream.ts) unless another protocol has, puts Redis on
+// it, and gives the collector its source.
+import type { z } from 'zod';
+import type { LoadedProbe } from '../../kernel/loader.ts';
+import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
+import { type RequestStream, startStream } from '../requests/stream.ts';
+import { DURATIONS } from './metrics.ts';
+import { RedisNames } from './series.ts';
+import type { REDIS_SETTINGS } from './settings.ts';
+import { RedisSource } from './source.ts';
+
+export const probe: Probe<typeof REDIS_SETTINGS> = { start };
+
+type RedisConfig = z.output<typeof REDIS_SETTINGS>;
+
+export interface RedisProbeOptions extends Pick<ProbeContext, 'store'> {
+  readonly config: Pick<ProbeContext['config'], 'detail'> & {
+    readonly identity: Pick<ProbeContext['config']['identity'], 'zones'>;
+  };
+  readonly settings: RedisConfig;
+  /** Processors that share counters in the kernel; more spread the load over more memory. */
+  readonly shards?: number;
+}
+
+/** Loads Redis onto the stream layer; commands are counted from here on. */
+export function addRedis(
+  { store, config, settings, shards }: RedisProbeOptions,
+  stream: RequestStream,
+): { readonly source: RedisSource; readonly redis: LoadedProbe } {
+  const requests = stream.add({
+    name: 'redis',
+    rodata: {
+      stream_idle_ns: BigInt(settings.idle_seconds) * 1_000_000_000n,
+      request_sample_errors: false, // commands are not sampled
+    },
+    bounds: store.bounds(DURATIONS.server),
+    shards,
+    record: () => {
+      throw new Error('a command was sampled');
+    },
+    exemplar: () => {},
+    unnamed: () => {},
+  });
+  const source = new RedisSource({
+    requests,
+    names: new RedisNames(requests.loaded.btf),
+    store,
+    labels: { detail: settings.detail ?? config.detail, zones: config.identity.zones },
+  });
+  return { source, redis: requests.loaded };
+}
+
+function start(context: ProbeContext, settings: RedisConfig): RunningProbe {
+  const { loader, core, config, store, spans } = context;
+  const stream = context.shared('stream', () => startStream({ loader, core, provider: 'auto', spans }));
+  const { source, redis } = addRedis({ store, config, settings }, stream);
+  return {
+    sources: [source],
+    objects: [redis],
+    problems: () => [],
+    lost: () => source.lost(),
+    close: () => redis.close(),
+  };
+}

@@ -1,0 +1,76 @@
+// Turns what the kernel counted of Redis commands into series at every collection. The collector calls it, after the
+// source of the edges and that of all requests (exporter/probes/requests/stream.ts); index.ts builds it.
+import { runPaced } from '../../telemetry/pacing.ts';
+import type { Counter, SeriesStore } from '../../telemetry/store.ts';
+import type { EdgeLabelOptions } from '../edges.ts';
+import type { ProtocolRequests } from '../requests/stream.ts';
+import type { RequestTable } from '../requests/table.ts';
+import { commandAttributes, type RedisNames, RedisSeries } from './series.ts';
+
+/** Prefix of the kernel's counters of losses. */
+const LOST = 'lost_';
+
+/** Reasons of `knp.redis.unparsed_connections`, by the kernel's counter. */
+const UNPARSED = { upgraded: 'replication', broken: 'malformed', joined: 'joined_midway' } as const;
+
+export interface RedisSourceOptions {
+  readonly requests: ProtocolRequests;
+  readonly names: RedisNames;
+  readonly store: SeriesStore;
+  readonly labels: EdgeLabelOptions;
+}
+
+export class RedisSource {
+  readonly name = 'redis';
+  readonly owns = ['redis'] as const;
+  readonly #requests: ProtocolRequests;
+  readonly #table: RequestTable<RedisSeries>;
+  /** Series that a counter of the kernel feeds, by its name. */
+  readonly #fed: Readonly<Record<string, Counter>>;
+  #counters: Readonly<Record<string, number>>;
+  #running: Promise<void> | undefined;
+
+  constructor({ store, requests, names, labels }: RedisSourceOptions) {
+    this.#requests = requests;
+    this.#table = requests.table({
+      series: (edge, key) => new RedisSeries(store, commandAttributes(edge, key, { labels, names })),
+    });
+    this.#fed = Object.fromEntries(
+      Object.entries(UNPARSED).map(([counter, reason]) => [
+        counter,
+        store.counter('knp.redis.unparsed_connections', { reason }),
+      ]),
+    );
+    this.#counters = requests.counters();
+  }
+
+  /** The kernel's counters as last read, by name: `connections`, `lost_malformed`, ... */
+  get counters(): Readonly<Record<string, number>> {
+    return this.#counters;
+  }
+
+  /** What the kernel side lost since its start, by stage, as last read. */
+  lost(): Readonly<Record<string, number>> {
+    const lost = Object.entries(this.#counters).filter(([name]) => name.startsWith(LOST));
+    return Object.fromEntries(lost.map(([name, count]) => [`redis_${name.slice(LOST.length)}`, count]));
+  }
+
+  /** Adds to the store what was counted since the last call. A call meanwhile waits for the same end. */
+  collect(): Promise<void> {
+    this.#running ??= runPaced(this.steps()).finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  /** `collect` in steps of well under a millisecond. */
+  *steps(): Generator<void, void, void> {
+    yield* this.#table.account(this.#requests.batch());
+    const counters = this.#requests.counters();
+    for (const [name, now] of Object.entries(counters)) {
+      const grown = now - (this.#counters[name] ?? 0);
+      if (grown > 0) this.#fed[name]?.add(grown);
+    }
+    this.#counters = counters;
+  }
+}
