@@ -31,7 +31,7 @@ static void check_state(const struct way *way) {
     if (parser->state > REDIS_INLINE || parser->streams > REDIS_STREAMS || parser->word_length > REDIS_WORD + 1)
       abort();
   }
-  if (queue->head >= REDIS_QUEUE || queue->tail >= REDIS_QUEUE)
+  if (queue->head >= REDIS_QUEUE || queue->tail.at >= REDIS_QUEUE)
     abort();
   if (way->over > way->conn.directions[0].number && way->conn.directions[0].number < 0xff00)
     abort();

@@ -49,9 +49,8 @@ static __always_inline void redis_join(struct redis_conn *conn, struct redis_dir
 	conn->base.epoch++;
 	redis_start_anew(conn, requests, false);
 	__sync_fetch_and_sub(&queue->balance, queue->balance);
-	queue->head = queue->tail = 0;
-	queue->last_command = queue->last_lost = 0;
-	queue->tail_ticks = 0;
+	queue->head = 0;
+	__builtin_memset(&queue->tail, 0, sizeof(queue->tail));
 	queue->early_head = queue->early_tail = queue->early_taken = 0;
 	conn->database = REDIS_DATABASE_UNKNOWN;
 	conn->selected = conn->transaction = conn->silent = conn->silent_next = 0;

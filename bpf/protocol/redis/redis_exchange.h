@@ -79,7 +79,7 @@ STREAM_FUNCTION int redis_was_answered(struct redis_conn *conn, struct redis_cal
 static __always_inline int redis_ask(struct redis_conn *conn, struct redis_call *call, const struct redis_parser *parser)
 {
 	u32 answers = 1, argument = 0, early;
-	enum redis_pushed pushed;
+	bool pushed;
 	int waits = 1;
 
 	if (redis_is_subscription(parser->command)) {
@@ -89,18 +89,18 @@ static __always_inline int redis_ask(struct redis_conn *conn, struct redis_call 
 		argument = (parser->number < REDIS_DATABASE_OTHER ? parser->number : REDIS_DATABASE_OTHER) + 1;
 	}
 	pushed = redis_push(&conn->queue, parser->command, call->request.start_ns >> REDIS_TICK, answers, argument);
-	if (pushed == REDIS_PUSHED_LOST)
+	if (!pushed)
 		request_count(STREAM_REDIS, REQUEST_LOST_PIPELINE, 1);
 	early = redis_publish(&conn->queue, answers);
 	if (!early)
 		return 1;
-	if (pushed != REDIS_PUSHED_LOST && early >= answers)
+	if (pushed && early >= answers)
 		waits = redis_was_answered(conn, call, answers);
 	else
 		waits = 2;
 	if (waits == 0) {
 		redis_prove(conn);
-		redis_take_back(&conn->queue, pushed);
+		redis_take_back(&conn->queue);
 		redis_over(conn, call, argument);
 	} else if (waits == 2) {
 		redis_desync(conn, STREAM_REQUESTS, REQUEST_LOST_UNMATCHED);

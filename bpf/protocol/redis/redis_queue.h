@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * Where requests wait for their answers. Redis answers in order, and clients send thousands of requests ahead of the
- * answers, so one that waits takes a word of four bytes, and equal ones of one call share two.
+ * answers, so one that waits takes a word of four bytes; of one call three more share a word, and equal ones any number.
  *
  * Two threads may be at work, one per direction: the asking side writes behind `tail`, the answering side reads at
  * `head`, and `balance` alone says what belongs together. It goes up by one for each answer that is expected and down by
@@ -12,7 +12,7 @@
 
 #include "protocol/redis/redis_parser.h"
 
-#define REDIS_QUEUE 768 /* words; with everything else the state of a connection stays below 4 KiB */
+#define REDIS_QUEUE 1792 /* words; with everything else the state of a connection stays below 8 KiB, as the kernel allots it */
 #define REDIS_EARLY 16	/* a power of two */
 
 /*
@@ -21,14 +21,17 @@
  */
 #define REDIS_LATER_BITS 23
 #define REDIS_LATER_MASK ((1U << REDIS_LATER_BITS) - 1)
-#define REDIS_KIND_MASK (7U << 28)
+#define REDIS_KIND_MASK (15U << 28)
 #define REDIS_LOAD_MASK ((1U << 28) - 1)
 enum redis_queue_kind {
 	REDIS_WORD_TIME = 8U << 28,	/* the next request began this many times 2^23 ticks later, besides */
 	REDIS_WORD_AGAIN = 9U << 28,	/* as many more like the last one, of the same call */
+	REDIS_WORD_MORE = 12U << 28,	/* up to three more of the same call: how many, and their commands */
 	REDIS_WORD_ARGUMENT = 10U << 28, /* of the request before it */
 	REDIS_WORD_LOST = 11U << 28,	/* as many answers of requests that had no room */
 };
+#define REDIS_MORE_COUNT 24 /* where the number stands in REDIS_WORD_MORE, behind the commands */
+#define REDIS_MORE 3
 #define REDIS_TICK 6 /* times in the queue are in units of 2^6 ns */
 
 /* How many words one request takes at most, and a last one that tells of those without room. */
@@ -53,26 +56,36 @@ struct redis_asked {
 	u8 pad[2];
 };
 
+/* Where the asking side stands. */
+struct redis_tail {
+	u64 ticks;
+	u32 at;
+	u8 command; /* the last one; 0: one that goes with it stands by itself */
+	u8 lost;    /* the last word counts requests without room */
+	u8 pad[2];
+	u32 word;   /* the last one */
+	u32 pad2;
+};
+
 struct redis_queue {
 	s32 balance;
-	/* the asking side's */
-	u32 tail;
-	u64 tail_ticks;
-	u8 last_command; /* of the last word, if another like it may share that; else 0 */
-	u8 last_again;	 /* the last word counts such */
-	u8 last_lost;	 /* the last word counts requests without room */
-	u8 pad;
-	u32 early_head;
+	u32 head; /* the answering side's */
+	struct redis_tail tail;
+	struct redis_tail before; /* the last request, to take it back */
+	u32 early_head; /* the asking side's */
 	u32 early_taken; /* of the record there */
-	u32 before;	 /* `tail` before the last request, to take it back */
-	u64 before_ticks;
-	/* the answering side's */
-	u32 head;
-	u32 early_tail;
+	u32 early_tail; /* the answering side's */
+	u32 pad;
 	struct redis_asked asked;
 	u64 early[REDIS_EARLY];
 	u32 words[REDIS_QUEUE];
 };
+
+/* Of a request it is below all of them. */
+static __always_inline u32 redis_kind_of(u32 word)
+{
+	return word & 1U << 31 ? word & REDIS_KIND_MASK : 0;
+}
 
 static __always_inline u32 redis_next(u32 at)
 {
@@ -88,68 +101,84 @@ static __always_inline u32 *redis_queue_word(struct redis_queue *queue, u64 at)
 
 static __always_inline u32 redis_room(const struct redis_queue *queue)
 {
-	u32 head = *(volatile const u32 *)&queue->head, tail = queue->tail;
+	u32 head = *(volatile const u32 *)&queue->head, tail = queue->tail.at;
 
 	return head > tail ? head - tail - 1 : head + REDIS_QUEUE - tail - 1;
 }
 
 static __always_inline void redis_push_word(struct redis_queue *queue, u32 word)
 {
-	*(volatile u32 *)redis_queue_word(queue, queue->tail) = word;
-	*(volatile u32 *)&queue->tail = redis_next(queue->tail);
+	*(volatile u32 *)redis_queue_word(queue, queue->tail.at) = word;
+	*(volatile u32 *)&queue->tail.at = redis_next(queue->tail.at);
+	queue->tail.word = word;
 }
 
-/* The word before `tail` counts one more. False: it cannot. */
-static __always_inline bool redis_count_up(struct redis_queue *queue, u32 more)
+/* Puts another one in the place of the last word. */
+static __always_inline void redis_replace_word(struct redis_queue *queue, u32 word)
 {
-	u32 *word = redis_queue_word(queue, queue->tail ? queue->tail - 1 : REDIS_QUEUE - 1);
+	u32 at = queue->tail.at;
 
-	if ((*word & REDIS_LOAD_MASK) + more > REDIS_LOAD_MASK)
+	*(volatile u32 *)redis_queue_word(queue, at ? at - 1 : REDIS_QUEUE - 1) = word;
+	queue->tail.word = word;
+}
+
+/* One more of the same call, in the last word or in one of its own. False: that needs another. */
+static __always_inline bool redis_push_more(struct redis_queue *queue, u8 command)
+{
+	u32 word = queue->tail.word, kind = redis_kind_of(word), count = word >> REDIS_MORE_COUNT & 3;
+	bool again = queue->tail.command == command;
+
+	if (kind == REDIS_WORD_MORE && count < REDIS_MORE)
+		redis_replace_word(queue, (word + (1U << REDIS_MORE_COUNT)) | (u32)command << 8 * count);
+	else if (kind == REDIS_WORD_AGAIN && again && (word & REDIS_LOAD_MASK) < REDIS_LOAD_MASK)
+		redis_replace_word(queue, word + 1);
+	else if (redis_room(queue) < REDIS_ROOM)
 		return false;
-	*(volatile u32 *)word += more;
+	else if (again)
+		redis_push_word(queue, REDIS_WORD_AGAIN | 1);
+	else
+		redis_push_word(queue, REDIS_WORD_MORE | 1U << REDIS_MORE_COUNT | command);
+	queue->tail.command = command;
 	return true;
 }
 
-/* What did the asking side write last? */
-enum redis_pushed { REDIS_PUSHED_WORDS, REDIS_PUSHED_AGAIN, REDIS_PUSHED_LOST };
+/* There is no room: only the answers of requests are counted. */
+static __always_inline void redis_push_lost(struct redis_queue *queue, u32 answers)
+{
+	u32 word = queue->tail.word;
+
+	if (queue->tail.lost && (word & REDIS_LOAD_MASK) + answers <= REDIS_LOAD_MASK)
+		redis_replace_word(queue, word + answers);
+	else
+		redis_push_word(queue, REDIS_WORD_LOST | (answers & REDIS_LOAD_MASK));
+	queue->tail.command = 0;
+	queue->tail.lost = 1;
+}
 
 /*
  * Writes down a request that began at `ticks` and expects `answers`; `argument` goes with it where it is not 0. Nobody
- * sees it before redis_publish(). REDIS_PUSHED_LOST: there is no room, only the answers are counted.
+ * sees it before redis_publish(). False: there is no room for it.
  */
-static __always_inline enum redis_pushed redis_push(struct redis_queue *queue, u8 command, u64 ticks, u32 answers,
-						    u32 argument)
+static __always_inline bool redis_push(struct redis_queue *queue, u8 command, u64 ticks, u32 answers, u32 argument)
 {
-	u64 later = ticks > queue->tail_ticks ? ticks - queue->tail_ticks : 0;
+	u64 later = ticks > queue->tail.ticks ? ticks - queue->tail.ticks : 0;
 
 	queue->before = queue->tail;
-	queue->before_ticks = queue->tail_ticks;
-	if (!later && !argument && queue->last_command == command) {
-		if (queue->last_again && redis_count_up(queue, 1))
-			return REDIS_PUSHED_AGAIN;
-		if (!queue->last_again && redis_room(queue) >= REDIS_ROOM) {
-			redis_push_word(queue, REDIS_WORD_AGAIN | 1);
-			queue->last_again = 1;
-			return REDIS_PUSHED_WORDS;
-		}
-	}
+	if (!later && !argument && queue->tail.command && redis_push_more(queue, command))
+		return true;
 	if (redis_room(queue) < REDIS_ROOM) {
-		if (!queue->last_lost || !redis_count_up(queue, answers))
-			redis_push_word(queue, REDIS_WORD_LOST | (answers & REDIS_LOAD_MASK));
-		queue->last_command = 0;
-		queue->last_lost = 1;
-		return REDIS_PUSHED_LOST;
+		redis_push_lost(queue, answers);
+		return false;
 	}
 	if (later > REDIS_LATER_MASK)
 		redis_push_word(queue, REDIS_WORD_TIME | ((later >> REDIS_LATER_BITS) & REDIS_LOAD_MASK));
 	redis_push_word(queue, (u32)command << REDIS_LATER_BITS | (later & REDIS_LATER_MASK));
 	if (argument)
 		redis_push_word(queue, REDIS_WORD_ARGUMENT | (argument & REDIS_LOAD_MASK));
-	queue->tail_ticks += later;
-	queue->last_command = argument ? 0 : command;
-	queue->last_again = 0;
-	queue->last_lost = 0;
-	return REDIS_PUSHED_WORDS;
+	queue->tail.ticks += later;
+	queue->tail.command = argument ? 0 : command;
+	queue->tail.lost = 0;
+	return true;
 }
 
 /* Shows the other side what was written. How many answers had come already; the first of them are the asker's to take. */
@@ -161,16 +190,10 @@ static __always_inline u32 redis_publish(struct redis_queue *queue, u32 answers)
 }
 
 /* Takes back what redis_push() wrote and redis_publish() found answered. */
-static __always_inline void redis_take_back(struct redis_queue *queue, enum redis_pushed pushed)
+static __always_inline void redis_take_back(struct redis_queue *queue)
 {
-	if (pushed == REDIS_PUSHED_AGAIN) {
-		redis_count_up(queue, -1);
-		return;
-	}
 	queue->tail = queue->before;
-	queue->tail_ticks = queue->before_ticks;
-	queue->last_command = 0;
-	queue->last_lost = 0;
+	redis_replace_word(queue, queue->tail.word);
 }
 
 /* The next request that waits; there must be one. Leaves it in `asked`; false where the queue makes no sense. */
@@ -183,20 +206,23 @@ static __always_inline bool redis_load(struct redis_queue *queue)
 	for (u32 i = 0; i < REDIS_ROOM; i++) {
 		u32 word = *(volatile u32 *)redis_queue_word(queue, head), load = word & REDIS_LOAD_MASK;
 
-		switch (word & (REDIS_KIND_MASK | 8U << 28)) {
+		switch (redis_kind_of(word)) {
 		case REDIS_WORD_AGAIN:
-			if (asked->again < load) {
-				asked->again++;
-				asked->argument = 0;
-				goto found;
+			if (asked->again < load)
+				goto same_call;
+			asked->again = 0;
+			break;
+		case REDIS_WORD_MORE:
+			if (asked->again < (load >> REDIS_MORE_COUNT & 3)) {
+				asked->command = load >> 8 * (asked->again & 3);
+				goto same_call;
 			}
 			asked->again = 0;
 			break;
 		case REDIS_WORD_LOST:
 			if (asked->again < load) {
-				asked->again++;
 				asked->lost = 1;
-				goto found;
+				goto same_call;
 			}
 			asked->again = 0;
 			break;
@@ -214,14 +240,16 @@ static __always_inline bool redis_load(struct redis_queue *queue)
 			head = redis_next(head);
 			word = *(volatile u32 *)redis_queue_word(queue, head);
 			asked->argument = 0;
-			if (head != *(volatile u32 *)&queue->tail &&
-			    (word & (REDIS_KIND_MASK | 8U << 28)) == REDIS_WORD_ARGUMENT)
+			if (head != *(volatile u32 *)&queue->tail.at && redis_kind_of(word) == REDIS_WORD_ARGUMENT)
 				asked->argument = word & REDIS_LOAD_MASK;
 			goto found;
 		}
 		head = redis_next(head);
 	}
 	return false;
+same_call:
+	asked->again++;
+	asked->argument = 0;
 found:
 	asked->left = 1;
 	*(volatile u32 *)&queue->head = head;

@@ -1,6 +1,7 @@
 // The Redis probe as data; see probes/probe.ts.
 import type { ProbeDefinition } from '../probe.ts';
 import { DURATIONS, REDIS_ATTRIBUTES, REDIS_METRICS } from './metrics.ts';
+import { REDIS_REQUESTS } from './requests.ts';
 import { REDIS_SETTINGS } from './settings.ts';
 
 export const redis: ProbeDefinition<
@@ -17,6 +18,7 @@ export const redis: ProbeDefinition<
   settings: REDIS_SETTINGS,
   metrics: REDIS_METRICS,
   attributes: REDIS_ATTRIBUTES,
+  requests: [REDIS_REQUESTS],
   buckets: ({ duration_buckets_seconds: bounds }) =>
     Object.fromEntries(Object.values(DURATIONS).map((metric) => [metric, bounds])),
   load: () => import('./index.ts'),

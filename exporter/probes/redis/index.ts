@@ -2,9 +2,12 @@
 // it, and gives the collector its source.
 import type { z } from 'zod';
 import type { LoadedProbe } from '../../kernel/loader.ts';
+import { createLost } from '../../telemetry/lost.ts';
+import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
 import { type RequestStream, startStream } from '../requests/stream.ts';
 import { DURATIONS } from './metrics.ts';
+import { spanRecord } from './samples.ts';
 import { RedisNames } from './series.ts';
 import type { REDIS_SETTINGS } from './settings.ts';
 import { RedisSource } from './source.ts';
@@ -27,23 +30,30 @@ export function addRedis(
   { store, config, settings, shards }: RedisProbeOptions,
   stream: RequestStream,
 ): { readonly source: RedisSource; readonly redis: LoadedProbe } {
+  const { sampling, idle_seconds } = settings;
+  const lost = createLost(store);
   const requests = stream.add({
     name: 'redis',
     rodata: {
-      stream_idle_ns: BigInt(settings.idle_seconds) * 1_000_000_000n,
-      request_sample_errors: false, // commands are not sampled
+      stream_idle_ns: BigInt(idle_seconds) * 1_000_000_000n,
+      request_sample_share: Math.min(0xffff_ffff, Math.round(sampling.ratio * 2 ** 32)),
+      request_sample_errors: sampling.errors,
+      request_sample_slow_ns: BigInt(Math.round(sampling.slow_millis * 1e6)),
+      request_spans_per_second: sampling.spans_per_second,
     },
     bounds: store.bounds(DURATIONS.server),
     shards,
-    record: () => {
-      throw new Error('a command was sampled');
+    record: (sample) => spanRecord(sample, names),
+    exemplar: ({ key }, record, identity) => {
+      const histogram = source.histogram(key);
+      if (histogram !== undefined) addExemplar(histogram, record, identity);
     },
-    exemplar: () => {},
-    unnamed: () => {},
+    unnamed: () => lost('redis_span_unnamed'),
   });
-  const source = new RedisSource({
+  const names = new RedisNames(requests.loaded.btf);
+  const source: RedisSource = new RedisSource({
     requests,
-    names: new RedisNames(requests.loaded.btf),
+    names,
     store,
     labels: { detail: settings.detail ?? config.detail, zones: config.identity.zones },
   });
@@ -52,7 +62,15 @@ export function addRedis(
 
 function start(context: ProbeContext, settings: RedisConfig): RunningProbe {
   const { loader, core, config, store, spans } = context;
-  const stream = context.shared('stream', () => startStream({ loader, core, provider: 'auto', spans }));
+  const stream = context.shared('stream', () =>
+    startStream({
+      loader,
+      core,
+      provider: 'auto',
+      rodata: { stream_stats: config.bpf?.stats ?? false },
+      spans,
+    }),
+  );
   const { source, redis } = addRedis({ store, config, settings }, stream);
   return {
     sources: [source],

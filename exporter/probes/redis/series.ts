@@ -1,10 +1,12 @@
-// The series that one kind of command feeds. Made by source.ts, one for each edge, command, database, status and error.
+// The series that one kind of command feeds: duration, and the service graph. Made by source.ts, one for each edge, command, database, status and error.
 import type { Btf } from '../../kernel/btf.ts';
+import type { ServiceGraph, ServiceGraphEdge } from '../../telemetry/service_graph.ts';
 import type { Histogram, SeriesStore } from '../../telemetry/store.ts';
 import { type EdgeLabelOptions, edgeAttributes, type NamedEdge } from '../edges.ts';
 import { enumNames, type RequestKey } from '../requests/records.ts';
 import type { Difference, RequestSeries } from '../requests/table.ts';
 import { DURATIONS } from './metrics.ts';
+import { REDIS_REQUESTS } from './requests.ts';
 
 /** What is beyond what numbers can tell apart, in names and databases. */
 const OTHER = '_OTHER';
@@ -42,41 +44,40 @@ export class RedisNames {
   }
 }
 
-/** `error.type`: what broke off, else the error (semantic conventions: every error prefix is one). */
-export function errorType(broken: string, status: string | undefined): string | undefined {
-  if (broken !== '') return broken;
-  return status === 'QUEUED' ? undefined : status;
-}
-
 /** Attributes of a command beside its edge's. */
 export function commandAttributes(
   edge: NamedEdge,
   key: RequestKey,
   { labels, names }: { readonly labels: EdgeLabelOptions; readonly names: RedisNames },
 ) {
+  const attributes = edgeAttributes(edge, labels);
   const status = names.status(key.status);
   return {
-    ...edgeAttributes(edge, labels),
+    ...attributes,
     'db.system.name': 'redis',
     'db.operation.name': names.command(key.operation),
     'db.namespace': names.database(key.detail),
     'db.response.status_code': status,
-    'error.type': errorType(key.error, status),
+    'error.type': REDIS_REQUESTS.errorType(attributes.reporter, { status, broken: key.error }),
   } as const;
 }
 
 export class RedisSeries implements RequestSeries {
   readonly duration: Histogram;
+  readonly #graph: ServiceGraphEdge;
 
-  constructor(store: SeriesStore, attributes: ReturnType<typeof commandAttributes>) {
+  constructor(store: SeriesStore, graph: ServiceGraph, attributes: ReturnType<typeof commandAttributes>) {
     this.duration = store.histogram(DURATIONS[attributes.reporter], attributes as never);
+    this.#graph = graph.edge(attributes as never);
   }
 
   add(difference: Difference): void {
     this.duration.addBuckets(difference.durations, difference.durationSeconds);
+    this.#graph.addBuckets(difference.durations, difference.durationSeconds);
   }
 
   retain(): void {
     this.duration.retain();
+    this.#graph.retain();
   }
 }

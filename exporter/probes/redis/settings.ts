@@ -1,11 +1,13 @@
 // Settings of the Redis probe, `probes.redis`. Data only: part of the configuration's schema.
 import { bounds, enabled, integer, probeDetail, section } from '../../config/values.ts';
+import { sampling } from '../requests/settings.ts';
 
 export const REDIS_SETTINGS = section(
   'Redis: rate, errors and duration of commands, client and server side, with RESP2 and RESP3.',
   {
     enabled: enabled(true),
     detail: probeDetail(),
+    sampling: sampling('answered by an error, or not at all'),
     duration_buckets_seconds: bounds([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10], {
       description:
         'Bucket bounds of the duration histograms in seconds; the default is the one that the semantic conventions advise.',

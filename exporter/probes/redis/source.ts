@@ -1,10 +1,14 @@
 // Turns what the kernel counted of Redis commands into series at every collection. The collector calls it, after the
 // source of the edges and that of all requests (exporter/probes/requests/stream.ts); index.ts builds it.
 import { runPaced } from '../../telemetry/pacing.ts';
-import type { Counter, SeriesStore } from '../../telemetry/store.ts';
+import { createServiceGraph } from '../../telemetry/service_graph.ts';
+import type { Counter, Histogram, SeriesStore } from '../../telemetry/store.ts';
 import type { EdgeLabelOptions } from '../edges.ts';
+import type { RequestKey } from '../requests/records.ts';
 import type { ProtocolRequests } from '../requests/stream.ts';
 import type { RequestTable } from '../requests/table.ts';
+import { DURATIONS } from './metrics.ts';
+import { REDIS_REQUESTS } from './requests.ts';
 import { commandAttributes, type RedisNames, RedisSeries } from './series.ts';
 
 /** Prefix of the kernel's counters of losses. */
@@ -22,7 +26,7 @@ export interface RedisSourceOptions {
 
 export class RedisSource {
   readonly name = 'redis';
-  readonly owns = ['redis'] as const;
+  readonly owns = ['redis', 'service_graph'] as const;
   readonly #requests: ProtocolRequests;
   readonly #table: RequestTable<RedisSeries>;
   /** Series that a counter of the kernel feeds, by its name. */
@@ -32,8 +36,9 @@ export class RedisSource {
 
   constructor({ store, requests, names, labels }: RedisSourceOptions) {
     this.#requests = requests;
+    const graph = createServiceGraph(store, REDIS_REQUESTS, store.bounds(DURATIONS.server));
     this.#table = requests.table({
-      series: (edge, key) => new RedisSeries(store, commandAttributes(edge, key, { labels, names })),
+      series: (edge, key) => new RedisSeries(store, graph, commandAttributes(edge, key, { labels, names })),
     });
     this.#fed = Object.fromEntries(
       Object.entries(UNPARSED).map(([counter, reason]) => [
@@ -61,6 +66,11 @@ export class RedisSource {
       this.#running = undefined;
     });
     return this.#running;
+  }
+
+  /** The duration histogram that counts commands of this kind, if one was made: for exemplars. */
+  histogram(key: RequestKey): Histogram | undefined {
+    return this.#table.seriesOf(key, '')?.duration;
   }
 
   /** `collect` in steps of well under a millisecond. */

@@ -50,7 +50,7 @@ describe('ioredis', () => {
     expect(counted).toMatchObject({ SET: 500 * rounds, GET: 500 * rounds, QUIT: 1 });
   }, 300_000);
 
-  it('pipelines of ten thousand, and automatic ones', async () => {
+  it('pipelines of four thousand, and automatic ones', async () => {
     const client = new Redis({
       port: server.port,
       host: '127.0.0.1',
@@ -60,12 +60,12 @@ describe('ioredis', () => {
     await client.connect();
     for (let round = 0; round < 3; round++) {
       const pipeline = client.pipeline();
-      for (let i = 0; i < 5000; i++) pipeline.hset(`h${i % 9}`, `f${i}`, i).expire(`h${i % 9}`, 100);
+      for (let i = 0; i < 2000; i++) pipeline.hset(`h${i % 9}`, `f${i}`, i).expire(`h${i % 9}`, 100);
       await pipeline.exec();
     }
     await Promise.all(Array.from({ length: 5000 }, (_, i) => client.incr(`n${i % 3}`)));
     client.disconnect();
-    expect(await expectSame()).toMatchObject({ HSET: 15_000, EXPIRE: 15_000, INCR: 5000 });
+    expect(await expectSame()).toMatchObject({ HSET: 6000, EXPIRE: 6000, INCR: 5000 });
   }, 300_000);
 });
 
@@ -75,7 +75,11 @@ describe('node-redis with RESP3', () => {
       RESP: 3,
       socket: { port: server.port, host: '127.0.0.1' },
     }).connect();
-    const other = await createClient({ RESP: 3, socket: { port: server.port, host: '127.0.0.1' } }).connect();
+    const other = await createClient({
+      RESP: 3,
+      disableClientInfo: true,
+      socket: { port: server.port, host: '127.0.0.1' },
+    }).connect();
     let heard = 0;
     await client.subscribe('news', () => heard++);
     const count = scaled(2000);

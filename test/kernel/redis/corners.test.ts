@@ -232,6 +232,7 @@ describe('forms', () => {
       Array.from({ length: 100 }, (_, i) => `rpush l ${'x '.repeat(i)}x\nlrange l 0 -1\n`).join(''),
     );
     await expectTable({
+      'COMMAND -': 1, // redis-cli asks for the documentation of commands
       'GET -': 1,
       'LRANGE -': 100,
       'RPUSH -': 100,

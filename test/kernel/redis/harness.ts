@@ -197,6 +197,9 @@ export class RedisServer {
   }
 }
 
+/** What is remembered of what was heard. */
+const HEARD = 16_384;
+
 /** A connection that says exactly what it is told, and hears everything. */
 export class Raw {
   readonly socket: Socket;
@@ -206,7 +209,7 @@ export class Raw {
   constructor(port: number) {
     this.socket = connect(port, '127.0.0.1').setNoDelay(true);
     this.socket.on('data', (chunk) => {
-      this.#heard += chunk.toString('latin1');
+      this.#heard = (this.#heard + chunk.toString('latin1')).slice(-HEARD);
       for (const check of this.#waiting) check();
     });
   }
@@ -216,7 +219,7 @@ export class Raw {
     return this;
   }
 
-  /** Resolves with everything heard so far, when that matches. */
+  /** Resolves with the end of what was heard so far, when that matches. */
   hear(pattern: RegExp): Promise<string> {
     return new Promise((resolve) => {
       const check = () => {
