@@ -9,9 +9,9 @@ import {
   oneOf,
   probeDetail,
   routePattern,
+  sampling,
   section,
 } from '../../config/values.ts';
-import { sampling } from '../requests/settings.ts';
 
 const routes = section('How paths become the values of `http_route`.', {
   patterns: z

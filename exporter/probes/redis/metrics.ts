@@ -58,17 +58,6 @@ export const REDIS_METRICS = defineMetrics([
     description:
       'Duration of database commands at the server: first byte of the command to last byte of the answer.',
   },
-  {
-    probe: 'redis',
-    stability: 'development',
-    name: 'knp.redis.unparsed_connections',
-    kind: 'counter',
-    unit: '{connection}',
-    description:
-      'Connections whose Redis traffic could not be followed to the end, or not from the beginning.',
-    attributes: ['reason'],
-    values: { reason: ['replication', 'malformed', 'joined_midway'] },
-  },
 ]);
 
 /** Duration of commands by the end that measures. */

@@ -1,6 +1,5 @@
 // Settings of the Redis probe, `probes.redis`. Data only: part of the configuration's schema.
-import { bounds, enabled, integer, probeDetail, section } from '../../config/values.ts';
-import { sampling } from '../requests/settings.ts';
+import { bounds, enabled, integer, probeDetail, sampling, section } from '../../config/values.ts';
 
 export const REDIS_SETTINGS = section(
   'Redis: rate, errors and duration of commands, client and server side, with RESP2 and RESP3.',

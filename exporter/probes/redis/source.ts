@@ -2,7 +2,7 @@
 // source of the edges and that of all requests (exporter/probes/requests/stream.ts); index.ts builds it.
 import { runPaced } from '../../telemetry/pacing.ts';
 import { createServiceGraph } from '../../telemetry/service_graph.ts';
-import type { Counter, Histogram, SeriesStore } from '../../telemetry/store.ts';
+import type { Histogram, SeriesStore } from '../../telemetry/store.ts';
 import type { EdgeLabelOptions } from '../edges.ts';
 import type { RequestKey } from '../requests/records.ts';
 import type { ProtocolRequests } from '../requests/stream.ts';
@@ -13,9 +13,6 @@ import { commandAttributes, type RedisNames, RedisSeries } from './series.ts';
 
 /** Prefix of the kernel's counters of losses. */
 const LOST = 'lost_';
-
-/** Reasons of `knp.redis.unparsed_connections`, by the kernel's counter. */
-const UNPARSED = { upgraded: 'replication', broken: 'malformed', joined: 'joined_midway' } as const;
 
 export interface RedisSourceOptions {
   readonly requests: ProtocolRequests;
@@ -29,8 +26,6 @@ export class RedisSource {
   readonly owns = ['redis', 'service_graph'] as const;
   readonly #requests: ProtocolRequests;
   readonly #table: RequestTable<RedisSeries>;
-  /** Series that a counter of the kernel feeds, by its name. */
-  readonly #fed: Readonly<Record<string, Counter>>;
   #counters: Readonly<Record<string, number>>;
   #running: Promise<void> | undefined;
 
@@ -40,12 +35,6 @@ export class RedisSource {
     this.#table = requests.table({
       series: (edge, key) => new RedisSeries(store, graph, commandAttributes(edge, key, { labels, names })),
     });
-    this.#fed = Object.fromEntries(
-      Object.entries(UNPARSED).map(([counter, reason]) => [
-        counter,
-        store.counter('knp.redis.unparsed_connections', { reason }),
-      ]),
-    );
     this.#counters = requests.counters();
   }
 
@@ -76,11 +65,6 @@ export class RedisSource {
   /** `collect` in steps of well under a millisecond. */
   *steps(): Generator<void, void, void> {
     yield* this.#table.account(this.#requests.batch());
-    const counters = this.#requests.counters();
-    for (const [name, now] of Object.entries(counters)) {
-      const grown = now - (this.#counters[name] ?? 0);
-      if (grown > 0) this.#fed[name]?.add(grown);
-    }
-    this.#counters = counters;
+    this.#counters = this.#requests.counters();
   }
 }

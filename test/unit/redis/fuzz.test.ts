@@ -8,5 +8,5 @@ import { fuzzer, survives } from '../fuzzing.ts';
 test.skipIf(!fuzzer.available)(
   `the Redis logic survives what the fuzzer thinks of${fuzzer.why}`,
   { timeout: 900_000 },
-  () => survives('redis-fuzz', 'redis_corpus', sized(300, 0.05)),
+  () => survives('redis-fuzz', 'redis/corpus', sized(300, 0.05)),
 );
