@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { scaled } from '../../guests/scale.ts';
 import { endAll } from '../http/harness.ts';
-import { Probe, RedisServer, run } from './harness.ts';
+import { Probe, RedisServer, run, type Side } from './harness.ts';
 
 let server: RedisServer;
 let probe: Probe;
@@ -22,16 +22,25 @@ afterEach(async () => {
   server.remove();
 });
 
+/** By command. CLIENT SETINFO, which this server refuses as unknown, is in none of its statistics. */
+async function counts(side: Side): Promise<Record<string, number>> {
+  const out: Record<string, number> = {};
+  for (const [row, count] of Object.entries(await probe.table(side, server.port))) {
+    const [command = '', status] = row.split(' ');
+    if (command !== 'CLIENT' || status !== 'ERR') out[command] = (out[command] ?? 0) + count;
+  }
+  return out;
+}
+
 /** Both ends agree with the server, and nothing was lost. */
 async function expectSame(): Promise<Record<string, number>> {
   const calls = await server.calls();
   const expected = { ...calls, INFO: (calls.INFO ?? 0) + 1 };
   await server.stop();
   expect(await probe.lost()).toEqual(before);
-  const counted = await probe.table('server', server.port, ['command']);
-  expect(counted).toEqual(expected);
-  expect(await probe.table('client', server.port, ['command'])).toEqual(expected);
-  return counted;
+  expect(await counts('server')).toEqual(expected);
+  expect(await counts('client')).toEqual(expected);
+  return expected;
 }
 
 describe('ioredis', () => {
