@@ -130,18 +130,17 @@ static __always_inline bool request_is_sampled(const u8 *traceparent)
 	return (digit >= '0' && digit <= '9') ? (digit & 1) : ((digit - 'a' + 10) & 1);
 }
 
-/* Did the server fail? Only HTTP has statuses of successful requests. */
-static __always_inline bool request_failed(struct request_conn *conn, struct request *request)
-{
-	return conn->protocol == STREAM_HTTP1 ? request->status >= 500 : request->status != 0;
-}
+/* From which status on the server has failed; a protocol's object says so before it includes this. */
+#ifndef REQUEST_FAILED_FROM
+#define REQUEST_FAILED_FROM 1
+#endif
 
 static __always_inline u32 request_reason(struct request_conn *conn, struct request_end *end, struct request *request,
 				       u64 duration, bool linked)
 {
 	u64 id = conn->id, number = request_id(request);
 
-	if (request_sample_errors && (end->error || request_failed(conn, request)))
+	if (request_sample_errors && (end->error || request->status >= REQUEST_FAILED_FROM))
 		return SAMPLED_ERROR;
 	if (request_sample_slow_ns && duration >= request_sample_slow_ns)
 		return SAMPLED_SLOW;

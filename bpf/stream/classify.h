@@ -7,6 +7,7 @@
 
 #include "stream/stream.h"
 #include "protocol/http1/http1_begins.h"
+#include "protocol/redis/redis_begins.h"
 
 /* Those of the candidates (a bit each) that may begin with these bytes; a line for each protocol. */
 static __always_inline u32 stream_candidates(const u8 *bytes, u32 length, bool is_answer)
@@ -14,6 +15,7 @@ static __always_inline u32 stream_candidates(const u8 *bytes, u32 length, bool i
 	u32 found = 0;
 
 	found |= http1_begins(bytes, length, is_answer) << STREAM_HTTP1;
+	found |= redis_begins(bytes, length, is_answer) << STREAM_REDIS;
 	return found;
 }
 

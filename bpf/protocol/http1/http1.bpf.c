@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#define REQUEST_FAILED_FROM 500
 #include "stream/protocol.h"
 #include "protocol/http1/http1_fast_path.h"
 

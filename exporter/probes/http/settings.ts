@@ -4,13 +4,12 @@ import {
   about,
   bounds,
   enabled,
-  flag,
   integer,
   label,
-  number,
   oneOf,
   probeDetail,
   routePattern,
+  sampling,
   section,
 } from '../../config/values.ts';
 
@@ -39,19 +38,6 @@ const routes = section('How paths become the values of `http_route`.', {
   }),
 });
 
-const sampling = section('Which requests become spans. Decided in the kernel; metrics count every request.', {
-  ratio: number(0.01, 0, 1, {
-    description: 'Share of ordinary requests, 0 to 1. A sampled incoming `traceparent` is always honoured.',
-  }),
-  slow_millis: integer(1000, 0, 3_600_000, {
-    description: 'Requests that took at least this many milliseconds are sampled; 0 turns this off.',
-  }),
-  errors: flag(true, { description: 'Sample requests that failed (status 5xx, or no answer).' }),
-  spans_per_second: integer(100, 1, 100_000, {
-    description: 'Most spans per second on this node; what is over it is dropped and counted.',
-  }),
-});
-
 export const HTTP_SETTINGS = section(
   'HTTP/1: request rate, errors, duration and sizes, client and server side.',
   {
@@ -61,7 +47,7 @@ export const HTTP_SETTINGS = section(
       description: 'Which kernel hooks see the payload; `auto` takes the first that loads.',
     }),
     routes,
-    sampling,
+    sampling: sampling('status 5xx, or no answer'),
     duration_buckets_seconds: bounds(
       [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
       {

@@ -5,9 +5,12 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { type ConfigSources, loadConfig } from '../../../exporter/config/load.ts';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
+import { PROBES } from '../../../exporter/probes/definitions.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'knp-cli-config-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const PROBE_NAMES = PROBES.map(({ name }) => name).join(', ');
 
 let files = 0;
 function file(text: string | Uint8Array): string {
@@ -201,7 +204,7 @@ describe('a wrong value is refused', () => {
       'probes: {tcp: [1]}',
       '1:15: probes.tcp: found a list; allowed: a mapping with the keys enabled, detail',
     ],
-    ['probes: no', '1:9: probes: found "no"; allowed: a mapping with the keys http, tcp'],
+    ['probes: no', `1:9: probes: found "no"; allowed: a mapping with the keys ${PROBE_NAMES}`],
     ['limits: {edges: 63}', '1:17: limits.edges: found 63; allowed: a whole number from 64 to 1048576'],
     [
       'limits: {edges: 1e9}',
