@@ -77,13 +77,13 @@ static __always_inline bool stream_is_older(struct socket_state *state, struct r
 static __always_inline void stream_unobserved(struct stream *stream)
 {
 	if (!(__sync_fetch_and_or(&stream->flags, STREAM_UNOBSERVED) & STREAM_UNOBSERVED))
-		request_count(STREAM_UNKNOWN, REQUEST_LOST_NOT_SHOWN, 1);
+		request_count(STREAM_UNKNOWN, REQUEST_LOST_UNOBSERVED, 1);
 }
 
 static __always_inline void stream_ignore(struct stream *stream)
 {
 	if (!(__sync_fetch_and_or(&stream->flags, STREAM_IGNORED) & STREAM_IGNORED))
-		request_count(STREAM_UNKNOWN, REQUEST_NOT_HTTP, 1);
+		request_count(STREAM_UNKNOWN, REQUEST_IGNORED, 1);
 }
 
 /* The bytes of a connection that is not classified yet. Says whether it is now. */

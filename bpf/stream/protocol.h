@@ -124,7 +124,7 @@ static __noinline int stream_refuse(struct sock *sk, u32 protocol, bool again)
 	struct socket_state *state = socket_state_of(sk);
 	struct request_control *control = request_controls();
 
-	request_count(STREAM_UNKNOWN, REQUEST_NOT_HTTP, 1);
+	request_count(STREAM_UNKNOWN, REQUEST_IGNORED, 1);
 	request_count(protocol, REQUEST_CONNECTIONS, -1);
 	if (!state || !control)
 		return 0;

@@ -159,10 +159,10 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
     expect(Object.keys({ ...client, ...server })).toEqual(['POST 200']);
   }
 
-  async function expectNotShown(port: number, before: Counts): Promise<void> {
+  async function expectUnobserved(port: number, before: Counts): Promise<void> {
     expect(await counted(port, METHOD_STATUS_ROUTE)).toEqual({ client: {}, server: {} });
     // the connection of each end, once
-    expect(await grown('lost_not_shown', before)).toBeGreaterThanOrEqual(2);
+    expect(await grown('lost_unobserved', before)).toBeGreaterThanOrEqual(2);
   }
 
   /** The client's requests are seen, their answers are not: each is lost, and counted. */
@@ -181,7 +181,7 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
       requireIoUring(context);
       const before = await probe.lost();
       const port = await traffic(pair, context);
-      if (provider === 'tracepoint') await expectNotShown(port, before);
+      if (provider === 'tracepoint') await expectUnobserved(port, before);
       else if (provider === 'kprobe') await expectCountedOrLost(port, pair, before);
       else await expectExact(port, pair);
     });
@@ -189,7 +189,7 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
   test(`${FIXED.join(' and ')}: nobody sees them, and that is counted`, async (context) => {
     requireIoUring(context);
     const before = await probe.lost();
-    await expectNotShown(await traffic(FIXED, context), before);
+    await expectUnobserved(await traffic(FIXED, context), before);
   });
 
   test(`${AT_EXIT.join(' and ')}: not taken for what the other call reads`, async (context) => {
