@@ -147,7 +147,7 @@ export class KubernetesIdentity implements Identity {
     return end;
   }
 
-  namedByCgroup(owner: OwnerInfo): boolean {
+  cgroupNamesWorkload(owner: OwnerInfo): boolean {
     return namesWorkload(this.#end(owner).cgroup);
   }
 
