@@ -422,7 +422,7 @@ describe('connections', () => {
     await own.close();
   });
 
-  it('that were open before join at their next request', async () => {
+  it('that were open before are followed from their next request on', async () => {
     const own = await server(answering((_, socket) => socket.write(OK)));
     let late: Probe | undefined;
     await client(own.port, async (socket) => {
