@@ -95,6 +95,25 @@ function typeInformation(name: string, raw: Uint8Array | undefined): Btf {
   return new Btf(raw);
 }
 
+/**
+ * Opens an object to see what is in it.
+ * @throws ProbeError where the file is no BPF object: that is of this probe alone, like any other refusal.
+ */
+function describe(name: string, path: string): BpfObject {
+  try {
+    return openObject(path, { name });
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.code === 'MISUSE') throw error;
+    const why = error.reason || error.code;
+    throw new ProbeError(
+      `Probe ${name} cannot be loaded: ${path} is no BPF object (${why}).`,
+      [],
+      error.log,
+      error,
+    );
+  }
+}
+
 /** The programs to load: the candidates' current ones, and those for tail calls that no purpose chooses among. */
 function wantedPrograms(definition: ProbeDefinition, candidates: readonly Candidates[]): Set<string> {
   const chosen = new Set(definition.programs.flatMap((p) => p.alternatives.flatMap((a) => list(a.program))));
@@ -178,7 +197,7 @@ export class BpfLoader {
 
   #open(definition: ProbeDefinition, path: string, candidates: Candidates[]): BpfObject {
     const wanted = wantedPrograms(definition, candidates);
-    const described = openObject(path, { name: definition.object });
+    const described = describe(definition.object, path);
     const { maps } = described;
     const programs = described.programs.map((p) => p.name);
     const raw = described.btf();
