@@ -9,7 +9,7 @@ export const RATIO_STEPS: readonly Step[] = [
   { from: WARN_RATIO, color: 'orange' },
   { from: BAD_RATIO, color: 'red' },
 ];
-/** Seconds that somebody waits. */
+/** Seconds that a caller waits. */
 export const LATENCY_STEPS: readonly Step[] = [
   { from: 0.5, color: 'orange' },
   { from: 1, color: 'red' },

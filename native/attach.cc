@@ -262,7 +262,7 @@ napi_value AttachNetlink(Call& call) {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = groups;
-  // the filter first: whoever is subscribed without it has messages to read
+  // the filter first: a socket that is subscribed without it has messages to read
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) ||
       bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address))) {
     int error = errno;

@@ -6,7 +6,7 @@
 
 namespace knp {
 
-// One link that is to be detached on the pool. Whoever claims it detaches it, the pool or an impatient Close(); the
+// One link that is to be detached on the pool. The one that claims it detaches it, the pool or an impatient Close(); the
 // other waits or has nothing to do. So closing in any order, twice, or while the environment ends stays safe.
 struct Closing {
   explicit Closing(std::shared_ptr<Link> closed) : link(std::move(closed)) { uv_sem_init(&done, 0); }
@@ -80,7 +80,7 @@ void Complete(napi_env napi, napi_status, void* data) {
   closing->link->Close();  // takes it out of the object; detaches it here where the pool was not reached
   napi_value undefined = nullptr;
   napi_get_undefined(napi, &undefined);
-  napi_resolve_deferred(napi, closing->deferred, undefined);  // refused where the environment ends: nobody waits then
+  napi_resolve_deferred(napi, closing->deferred, undefined);  // refused where the environment ends: nothing waits then
   napi_delete_async_work(napi, closing->work);
   env->closings.pop_front();
   StartFirst(env.get());
@@ -133,7 +133,7 @@ napi_value IsClosed(Call& call) {
 }  // namespace
 
 // The environment ends, and its objects have closed their links. Node has run what was on the pool to its end; should
-// a later Node not, the memory of the one under way is left alone.
+// a later Node not, the memory of the one under way is not freed.
 void DropClosings(Env* env) {
   while (env->closings.size() > 1) env->closings.pop_back();
 }

@@ -42,7 +42,7 @@ const volatile u32 walker_tgid = 0; /* the agent, whether its own traffic is lef
 /*
  * With the socket's lock owned, the running task is the one that took it: softirq leaves such a socket alone. Not the agent,
  * though: a walk over descriptors (iter/task_file) holds the file that it looks at, and when its process lets go of it
- * meanwhile it is the walker who closes it. What the agent accepts itself it also listens for.
+ * meanwhile it is the agent that closes it. What the agent accepts itself it also listens for.
  */
 static __always_inline void confirm_current(struct sock *sk, struct socket_state *state)
 {

@@ -202,7 +202,7 @@ const enum stream_protocol first_stream_protocol = STREAM_UNKNOWN;
 /*
  * Set once, before loading.
  */
-const volatile u32 agent_tgid = 0;	 /* its own traffic is left out; 0: count everybody */
+const volatile u32 agent_tgid = 0;	 /* its own traffic is ignored; 0: every process counts */
 const volatile s32 cgroup_subsystem = -1; /* v1: the kernel's number of the controller (enum cgroup_subsys_id); -1: v2 */
 
 /* edge number → who it is and how many connections it has; what a probe counts is in maps of the probe's own, by this

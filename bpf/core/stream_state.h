@@ -18,7 +18,7 @@ enum stream_protocol {
 
 enum stream_flags {
 	STREAM_IGNORED = 1,    /* of no protocol that is known, or of none any more: one look-up is all that it costs */
-	STREAM_UNOBSERVED = 2, /* bytes passed that no hook showed, or that say nothing, before it was classified */
+	STREAM_UNOBSERVED = 2, /* bytes passed unobserved, or said nothing, before it was classified */
 };
 
 /* 64 bytes: they count for every socket. */

@@ -29,7 +29,7 @@ static __always_inline bool request_send_name(struct request_name_key *key, u64 
 	/* all of it: a fixed size is faster, and userspace looks at `length` bytes */
 	bpf_probe_read_kernel(event->name, REQUEST_NAME, bytes);
 	bpf_ringbuf_submit(event, 0);
-	ATOMIC_ADD(state->counters[REQUEST_PATH_EVENTS], 1);
+	ATOMIC_ADD(state->counters[REQUEST_NAME_EVENTS], 1);
 	return true;
 }
 
@@ -53,7 +53,7 @@ static __always_inline u32 request_name(struct request_conn *conn, u64 now_ns, u
 	if (request_send_name(&key, now_ns, bytes, length, cut))
 		return NAME_UNKNOWN;
 	bpf_map_delete_elem(&request_names, &key); /* to be asked again */
-	request_count(key.protocol, REQUEST_LOST_PATH_EVENT, 1);
+	request_count(key.protocol, REQUEST_LOST_NAME_EVENT, 1);
 	return NAME_OVERFLOW;
 }
 

@@ -22,8 +22,8 @@ enum request_error {
  * number and by protocol; userspace takes the names from BTF. Append only. */
 enum request_counter {
 	REQUEST_LOST_MALFORMED,	  /* requests whose connection could not be followed any further */
-	REQUEST_LOST_UNSEEN,	  /* the same, because bytes passed that no hook showed */
-	REQUEST_LOST_NOT_SHOWN,	  /* connections whose bytes no hook showed before they were classified */
+	REQUEST_LOST_UNSEEN,	  /* the same, because bytes passed unobserved by any hook */
+	REQUEST_LOST_UNOBSERVED,  /* connections whose first bytes passed unobserved, so that they could not be classified */
 	REQUEST_LOST_UNREADABLE,  /* requests lost because memory could not be read (paged out, unmapped) */
 	REQUEST_LOST_DISORDER,	  /* the same, because two threads' calls were seen in the wrong order */
 	REQUEST_LOST_BUDGET,	  /* the same, because one call carried too much */
@@ -31,17 +31,17 @@ enum request_counter {
 	REQUEST_LOST_UNMATCHED,	  /* answers and requests that did not fit together */
 	REQUEST_LOST_MAP_FULL,	  /* finished requests without room in the table of histograms */
 	REQUEST_LOST_STORAGE,	  /* calls without memory for the connection's or the thread's state */
-	REQUEST_LOST_PATH_EVENT,  /* names that could not be sent up: full ring buffer or rate limit */
+	REQUEST_LOST_NAME_EVENT,  /* names that could not be sent up: full ring buffer or rate limit */
 	REQUEST_LOST_SPAN_EVENT,  /* sampled requests: full ring buffer */
 	REQUEST_LOST_SPAN_LIMIT,  /* sampled requests over the rate limit */
 	REQUEST_CONNECTIONS,	  /* followed */
-	REQUEST_NOT_HTTP,	  /* connections looked at and ignored */
+	REQUEST_IGNORED,	  /* connections that were classified as of no known protocol */
 	REQUEST_UPGRADED,	  /* connections that speak another protocol from here on */
 	REQUEST_CONNECTED,	  /* the same, by CONNECT */
 	REQUEST_BROKEN,		  /* desynchronised: not followed until a next request was recognised */
 	REQUEST_JOINED,		  /* connections taken up again, or first, in their middle */
-	REQUEST_PATH_EVENTS,	  /* messages to userspace */
-	REQUEST_SPAN_EVENTS,
+	REQUEST_NAME_EVENTS,	  /* messages to userspace: a name seen for the first time */
+	REQUEST_SPAN_EVENTS,	  /* the same: a sampled request */
 	REQUEST_COUNTERS,
 };
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The ground that parsers stand on, in BPF and in user mode: integer types, how memory is read, and what the verifier
- * wants said.
+ * What parsers build on, in BPF and in user mode: integer types, how memory is read, and hints to the verifier.
  */
 #pragma once
 

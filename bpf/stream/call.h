@@ -34,7 +34,7 @@ struct stream_call {
 	u64 left;	   /* its length */
 	u64 skip;	   /* bytes to step over before anything is read; already taken from `total` */
 	u64 total;	   /* bytes of this call not yet dealt with */
-	u64 unobserved;	   /* bytes between the last call of this direction and this one, which no hook showed */
+	u64 unobserved;	   /* bytes between the last call of this direction and this one, of which no hook saw anything */
 	u64 begin_ns;	   /* when the call began */
 	u64 end_ns;	   /* when it returned */
 	u64 answered_ns;   /* with STREAM_CALL_FIRST: when an answer passed that could not be followed; 0: none did */

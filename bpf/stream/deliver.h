@@ -72,18 +72,18 @@ static __always_inline bool stream_is_older(struct socket_state *state, struct r
 	       state->start_ns < control->started_ns;
 }
 
-/* Bytes passed that no hook showed: whether they are of a protocol is not known. Counts once; the connection is joined at
- * a request that is. */
+/* Bytes passed unobserved: whether they are of a protocol is not known. Counts once; the connection is classified at a
+ * later request. */
 static __always_inline void stream_unobserved(struct stream *stream)
 {
 	if (!(__sync_fetch_and_or(&stream->flags, STREAM_UNOBSERVED) & STREAM_UNOBSERVED))
-		request_count(STREAM_UNKNOWN, REQUEST_LOST_NOT_SHOWN, 1);
+		request_count(STREAM_UNKNOWN, REQUEST_LOST_UNOBSERVED, 1);
 }
 
 static __always_inline void stream_ignore(struct stream *stream)
 {
 	if (!(__sync_fetch_and_or(&stream->flags, STREAM_IGNORED) & STREAM_IGNORED))
-		request_count(STREAM_UNKNOWN, REQUEST_NOT_HTTP, 1);
+		request_count(STREAM_UNKNOWN, REQUEST_IGNORED, 1);
 }
 
 /* The bytes of a connection that is not classified yet. Says whether it is now. */
@@ -115,7 +115,7 @@ static __always_inline bool stream_begins_with(struct stream_work *work, struct 
 }
 
 /*
- * Where the call's bytes lie in the connection, by the sequence numbers: what passed before them without being shown, and
+ * Where the call's bytes lie in the connection, by the sequence numbers: what passed before them unobserved, and
  * whether they were seen before, by another hook or by the backup program. Says whether to go on.
  */
 static __always_inline bool stream_place(struct stream_call *call, struct stream *stream, u32 position)
@@ -247,7 +247,7 @@ static __always_inline u8 stream_deliver(struct sock *sk, int length, int flags,
  * processor, and Linux 7.0 made tracepoints preemptible: one that was preempted counts as running, and what another
  * task does meanwhile is missed. (To forbid preemption does not help: it then happens where it is allowed again, still
  * within the program.) There each hook has a backup program; the one that is free does the work. A miss takes two tasks
- * that were preempted at once on one processor, and is a counted loss like all bytes that were not shown.
+ * that were preempted at once on one processor, and is a counted loss like all unobserved bytes.
  */
 STREAM_SENT_PROGRAM(stream_sent, FROM_SOCKET, 0)
 STREAM_SENT_PROGRAM(stream_sent_backup, FROM_SOCKET, 1)

@@ -120,8 +120,8 @@ static __always_inline bool stream_take_send(struct stream_call *call, struct st
 }
 
 /*
- * Finds the buffers, and when the call began and ended. The end of a send is when its last segment left, as TCP has noted
- * it: to read the clock again takes long.
+ * Finds the buffers, and when the call began and ended. The end of a send is when its last segment left, by TCP's own
+ * time stamp: to read the clock again takes long.
  */
 static __always_inline bool stream_locate(struct stream_call *call, struct sock *sk, struct tcp_sock *tcp,
 					  struct socket_state *state, u32 position, enum stream_provider provider,

@@ -118,13 +118,14 @@ static __noinline int stream_leave(struct sock *sk)
 	return 0;
 }
 
-/* It only began like this protocol. Given back, for another one; one that was joined midway is looked at again. */
+/* It only began like this protocol, and is classified again: as another one or, where it was observed from its middle on,
+ * at a later call as this one. */
 static __noinline int stream_refuse(struct sock *sk, u32 protocol, bool again)
 {
 	struct socket_state *state = socket_state_of(sk);
 	struct request_control *control = request_controls();
 
-	request_count(STREAM_UNKNOWN, REQUEST_NOT_HTTP, 1);
+	request_count(STREAM_UNKNOWN, REQUEST_IGNORED, 1);
 	request_count(protocol, REQUEST_CONNECTIONS, -1);
 	if (!state || !control)
 		return 0;

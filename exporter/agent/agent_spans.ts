@@ -1,5 +1,5 @@
 // The agent's spans: export over OTLP when configured, and the live view. What they need (gRPC, protobuf) costs tens of
-// megabytes, so it is imported only when spans are exported or somebody watches. Made by agent.ts.
+// megabytes, so it is imported only when spans are exported or watched live. Made by agent.ts.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { hostname } from 'node:os';
 import { resolveHeaders } from '../config/headers.ts';
@@ -31,7 +31,7 @@ export class AgentSpans implements SpanSink {
     if (this.#config.otlp.traces.enabled) await this.#open();
   }
 
-  /** False while nobody would get a span: neither an export nor a reader of the live view. */
+  /** False while a span would go nowhere: neither an export nor a reader of the live view. */
   get active(): boolean {
     return this.#output?.active === true;
   }

@@ -30,7 +30,7 @@ const CLOSE_MILLIS = 1000;
 
 export interface Log {
   logger: Logger;
-  /** Lines lost because nobody read them. */
+  /** Lines lost because their reader did not keep up. */
   lost(): number;
   /** Takes no more lines; resolves when all are written out, at the latest after a second. */
   close(): Promise<void>;

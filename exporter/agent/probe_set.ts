@@ -8,7 +8,7 @@ import type { AnyProbe, ProbeContext, ProbeSettings, RunningProbe } from '../pro
 import type { ProbeStatus } from './status.ts';
 
 /** A probe, or what probes share, that runs. */
-export interface Running {
+export interface StartedProbe {
   readonly name: string;
   readonly running: RunningProbe;
 }
@@ -42,7 +42,7 @@ export class ProbeSet {
   readonly #probes: readonly AnyProbe[];
   readonly #settings: Readonly<Record<string, ProbeSettings>>;
   readonly #outcomes = new Map<string, Outcome>();
-  readonly #running: Running[] = [];
+  readonly #running: StartedProbe[] = [];
   readonly #shared = new Map<string, RunningProbe | ProbeError>();
 
   constructor(settings: Config['probes'], probes: readonly AnyProbe[] = PROBES) {
@@ -51,7 +51,7 @@ export class ProbeSet {
   }
 
   /** What runs, in the order of its start. */
-  get running(): readonly Running[] {
+  get running(): readonly StartedProbe[] {
     return this.#running;
   }
 

@@ -1,5 +1,5 @@
 // Names of containers that run without Kubernetes, read from the files in which Docker, Podman and containerd keep them.
-// Called by host.ts. No runtime's socket is opened: that would be root on the host for whoever takes over the agent.
+// Called by host.ts. No runtime's socket is opened: that would be root on the host for an attacker who takes over the agent.
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContainerCgroup } from './cgroup_path.ts';

@@ -177,7 +177,7 @@ export class HostIdentity implements Identity {
     return captured.length > 0 ? (fits(live) ?? byId()) : (byId() ?? fits(live));
   }
 
-  namedByCgroup(owner: OwnerInfo): boolean {
+  cgroupNamesWorkload(owner: OwnerInfo): boolean {
     return namesWorkload(this.localEnd(owner).cgroup);
   }
 

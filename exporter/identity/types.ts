@@ -148,7 +148,7 @@ export interface IdentityStats {
 export interface Identity {
   local(owner: OwnerInfo): Workload;
   /** True when the cgroup alone names the owner (container, pod, unit), so that its processes need not be told apart. */
-  namedByCgroup(owner: OwnerInfo): boolean;
+  cgroupNamesWorkload(owner: OwnerInfo): boolean;
   remote(address: RemoteAddress): RemoteIdentity;
   /** What to put into the kernel's trie, each prefix once. */
   ranges(): readonly IdentityRange[];

@@ -1,5 +1,5 @@
 // Loads the addon (native/*.cc), the only module that does: its functions as they are, its errors, and the checks of
-// arguments that the wrapping modules (object, program, map, ring, system) share. Everybody else imports native.ts.
+// arguments that the wrapping modules (object, program, map, ring, system) share. Every other module imports native.ts.
 import { createRequire } from 'node:module';
 import { getSystemErrorMap } from 'node:util';
 

@@ -109,7 +109,7 @@ export interface KernelCore {
   readonly ownerRodata: Readonly<Record<string, VariableValue>>;
   /** Meets every socket: it adds what it has not accounted yet, and its protocol's walk runs. */
   walk(): void;
-  /** Accepted sockets that nobody was seen reading learn who holds them. */
+  /** Accepted sockets whose reader was not observed learn which process holds them. */
   findOwners(): void;
   /** Detaches everything. Idempotent. */
   close(): void;

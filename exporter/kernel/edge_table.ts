@@ -208,7 +208,7 @@ export class EdgeTable {
     };
   }
 
-  /** Who serves what `listener` listens for on `port`, where that is somebody else (socket activation). */
+  /** Who serves what `listener` listens for on `port`, where that is another process (socket activation). */
   acceptor(listener: number, port: number): number | undefined {
     const { acceptor_key: layout } = this.#layouts;
     const key = Buffer.alloc(layout.size);
@@ -304,7 +304,7 @@ export class EdgeTable {
     return this.#maps.edges.lookupAndDelete(u32(id));
   }
 
-  /** First step of removing an owner: whoever comes now with the same name is a new one. */
+  /** First step of removing an owner: an owner that comes now with the same name is a new one. */
   unlinkOwner(id: number): void {
     const value = this.#maps.owners.lookup(u32(id));
     if (value === undefined) return;

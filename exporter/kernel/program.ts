@@ -33,7 +33,7 @@ export interface UprobeOptions {
   readonly symbol?: string;
   /**
    * Only this process; default every one. With `retprobe` older kernels (6.12, not 6.18) also call the program in other
-   * processes in which somebody else probes the same place: check the pid in the program where it matters.
+   * processes in which another probe sits at the same place: check the pid in the program where it matters.
    */
   readonly pid?: number;
   readonly retprobe?: boolean;

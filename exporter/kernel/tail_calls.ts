@@ -52,7 +52,7 @@ export function placeTailCalls(
   }
 }
 
-/** First nobody calls its programs any more, then the object goes. */
+/** First its programs are taken out of the arrays, so that they are called no more, then the object goes. */
 export function closeWithTailCalls(object: BpfObject, placed: readonly PlacedCall[]): void {
   for (const { map, index, program } of placed)
     if (!object.closed && !map.object.closed) map.clearProgram(index, program);

@@ -55,7 +55,7 @@ export interface RunningCore extends RunningProbe {
   close(): void;
 }
 
-/** Accepted sockets that nobody was seen reading are looked for among the descriptors at most this often. */
+/** Accepted sockets whose reader was not observed are looked for among the descriptors at most this often. */
 const FIND_INTERVAL_MILLIS = 30_000;
 
 /** About 0.1 ms of work. */

@@ -152,7 +152,7 @@ export class EdgeDirectory {
     const workload = this.#identity.local(info);
     if (!this.#namedOwners.has(owner)) {
       this.#namedOwners.add(owner);
-      if (this.#identity.namedByCgroup(info)) this.#table.nameCgroup(BigInt(info.cgroupId));
+      if (this.#identity.cgroupNamesWorkload(info)) this.#table.nameCgroup(BigInt(info.cgroupId));
     }
     return workload;
   }

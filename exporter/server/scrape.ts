@@ -54,7 +54,7 @@ export class Scrapes {
       const outcome = await this.send(request, response, format, gone.signal);
       this.count(timedOut ? 'timeout' : outcome, 1);
     } catch {
-      // The response is gone, or was never begun: whoever asked sees a broken answer, not half a truth.
+      // The response is gone, or was never begun: the client sees a broken answer, not half a truth.
       response.destroy();
       this.count(timedOut ? 'timeout' : 'aborted', 1);
     } finally {

@@ -229,7 +229,7 @@ class Endpoint implements RunningServer {
     }
   }
 
-  /** Readiness needs one reading of every probe: if nobody has scraped yet, this is the first. */
+  /** Readiness needs one reading of every probe: without a scrape so far this is the first. */
   private async answerReady(response: ServerResponse): Promise<void> {
     const starting = this.health.starting();
     if (starting !== undefined) {

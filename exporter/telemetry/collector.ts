@@ -1,4 +1,4 @@
-// Reads all sources into the store, once for everyone who asks at the same time. Called by the server for each scrape
+// Reads all sources into the store, once for all callers at the same time. Called by the server for each scrape
 // and by the OTLP exporter for each interval.
 import type { MetricDefinition } from './catalogue.ts';
 import { type Log, SILENT } from './log.ts';
@@ -81,7 +81,7 @@ export class Collector {
     return this.readOnce.has(name);
   }
 
-  /** Reads all sources; whoever asks while a collection runs shares it. Never rejects. */
+  /** Reads all sources; a caller that asks while a collection runs shares it. Never rejects. */
   collect(): Promise<Collection> {
     this.inFlight ??= this.run().finally(() => {
       this.inFlight = undefined;

@@ -325,7 +325,7 @@ export class Family {
     const foldKey = this.foldKey(key, strict);
     let fold = this.folds.get(foldKey);
     if (!fold) {
-      // Kept labels have few values, unless somebody invents them: then they fold too.
+      // Kept labels have few values, unless a client invents them: then they fold too.
       if (!strict && this.folds.size >= Math.max(16, this.limits.seriesPerMetric / 8))
         return this.foldOf(key, true);
       fold = this.create(foldKey, 'fold');

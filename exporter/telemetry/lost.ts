@@ -1,4 +1,4 @@
-// The one counter of losses: whoever cannot keep something says so here, and an alert rule watches it.
+// The one counter of losses: every module that cannot keep something says so here, and an alert rule watches it.
 import type { Counter, SeriesStore } from './store.ts';
 
 /**

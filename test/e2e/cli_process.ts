@@ -45,7 +45,7 @@ export function killLeftovers(): void {
 /** Longer than anything takes on a busy machine; only a hang lasts so long. */
 const HANG_MILLIS = 60_000;
 
-export interface Running {
+export interface RunningProcess {
   child: ChildProcess;
   /** So far. */
   output: { stdout: string; stderr: string };
@@ -56,7 +56,7 @@ export interface Running {
 }
 
 /** Starts any command and collects what it writes. */
-export function start(command: readonly string[], { env = {}, cwd = ROOT }: RunOptions = {}): Running {
+export function start(command: readonly string[], { env = {}, cwd = ROOT }: RunOptions = {}): RunningProcess {
   const [program = '', ...args] = command;
   const child = spawn(program, args, { cwd, env: cleanEnvironment(env), stdio: 'pipe' });
   children.add(child);
@@ -70,7 +70,7 @@ export function start(command: readonly string[], { env = {}, cwd = ROOT }: RunO
     });
   }
   const ended = once(child, 'close').then(([code]): Outcome => ({ code: code as number | null, ...output }));
-  const until: Running['until'] = (stream, pattern) =>
+  const until: RunningProcess['until'] = (stream, pattern) =>
     new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
       const look = () => {
@@ -100,7 +100,7 @@ export function run(args: readonly string[], options: RunOptions = {}): Promise<
 export function startOnTerminal(
   args: readonly string[],
   { rows, columns, env }: { rows: number; columns: number; env?: Record<string, string> },
-): Running {
+): RunningProcess {
   const quoted = [BIN, ...args].map((arg) => `'${arg.replaceAll("'", "'\\''")}'`).join(' ');
   // What stty says before and after tells whether the terminal was given back as it was.
   const line = `stty rows ${rows} cols ${columns}; echo TTY=$(tty); echo BEFORE=$(stty -g); ${quoted}; echo CODE=$?; echo AFTER=$(stty -g)`;

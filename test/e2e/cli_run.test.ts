@@ -6,7 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
-import { BIN, expectGone, killLeftovers, programsOf, type Running, run, start } from './cli_process.ts';
+import {
+  BIN,
+  expectGone,
+  killLeftovers,
+  programsOf,
+  type RunningProcess,
+  run,
+  start,
+} from './cli_process.ts';
 
 afterEach(killLeftovers);
 
@@ -30,7 +38,7 @@ function sample(text: string, name: string, ...labels: string[]): number[] {
     .map((line) => Number(line.split(' ').at(-1)));
 }
 
-async function stopped(agent: Running, signal: NodeJS.Signals) {
+async function stopped(agent: RunningProcess, signal: NodeJS.Signals) {
   agent.child.kill(signal);
   return agent.ended;
 }

@@ -11,7 +11,7 @@ import {
   killLeftovers,
   programsInKernel,
   programsOf,
-  type Running,
+  type RunningProcess,
   run,
   serve,
   start,
@@ -221,7 +221,7 @@ describe('on a terminal', () => {
   async function openTop(
     options: { rows: number; columns: number; env?: Record<string, string> },
     names: readonly string[] = EVIL,
-  ): Promise<{ terminal: Running; server: Server }> {
+  ): Promise<{ terminal: RunningProcess; server: Server }> {
     const { server, origin } = await serve({ '/metrics': () => exposition(names, 1000) });
     closers.push(() => server.close());
     const terminal = startOnTerminal(['top', '--interval', '0.3', '--from', origin], options);

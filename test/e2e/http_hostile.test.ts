@@ -131,7 +131,7 @@ it('ten thousand distinct paths: every request counted, routes and memory bounde
     expect(route).toMatch(/^[\x20-\x7e]*$/);
   }
   // More new paths in a second than the agent wants to hear of: those requests count as `/*`, and that is said.
-  const { http_path_event: _, ...losses } = scrape.losses();
+  const { http_name_event: _, ...losses } = scrape.losses();
   expect(losses).toEqual({});
   // A table of its own for every path would be twenty times this.
   expect((await agent.memory()) - before).toBeLessThan(40e6);

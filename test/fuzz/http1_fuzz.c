@@ -1,17 +1,18 @@
 // libFuzzer target for the HTTP/1 connection logic: any bytes, cut anywhere, in both directions, with gaps and closes.
 // Beyond memory errors it checks that work is bounded, that nothing is settled twice or without having been asked, and
-// that the fast path leaves a connection in the very state in which the step by step one leaves it.
+// that the fast path leaves a connection in the very state in which the step loop leaves it.
 #include "http1_user.h"
 #include "protocol/http1/http1_begins.h"
 
-// One of the two ways: its connection, and a hash of everything that it told its includer, in order.
-struct way {
+// One of the two runs, by the step loop (0) and with the fast path (1): its connection, and a hash of everything that it told
+// its includer, in order.
+struct run {
   struct http1_conn conn;
   struct http1_call call;
   u64 told;
   unsigned requests, finished;
 };
-static struct way *ways[2], *current;
+static struct run *runs[2], *current;
 
 static void tell(const void *bytes, size_t length) {
   for (size_t i = 0; i < length; i++)
@@ -50,7 +51,7 @@ static void check_trace(enum request_trace_field field, const u8 *value, u32 len
 }
 
 static void check_same(void) {
-  struct http1_conn conns[2] = {ways[0]->conn, ways[1]->conn};
+  struct http1_conn conns[2] = {runs[0]->conn, runs[1]->conn};
   for (int w = 0; w < 2; w++)
     for (int d = 0; d < 2; d++) {
       struct http1_parser *parser = &conns[w].directions[d].parser;
@@ -61,15 +62,15 @@ static void check_same(void) {
       direction->kept = direction->kept_path_start = direction->kept_path_length = direction->cache_misses = 0;
       memset(direction->carry + direction->carried, 0, sizeof(direction->carry) - direction->carried);
     }
-  if (memcmp(&conns[0], &conns[1], sizeof(conns[0])) || ways[0]->told != ways[1]->told)
+  if (memcmp(&conns[0], &conns[1], sizeof(conns[0])) || runs[0]->told != runs[1]->told)
     abort();
 }
 
 // Does to both what one record asks for, by `act`.
-static void both(void (*act)(struct way *way, void *with), void *with) {
+static void both(void (*act)(struct run *run, void *with), void *with) {
   static u64 counts[2][REQUEST_COUNTERS];
   for (int w = 0; w < 2; w++) {
-    current = ways[w];
+    current = runs[w];
     user_fast_path = w == 1;
     memset(request_user.counters, 0, sizeof(request_user.counters));
     act(current, with);
@@ -85,15 +86,15 @@ struct record {
   u64 now;
   struct user_piece pieces[4];
 };
-static void act_close(struct way *way, void *with) {
+static void act_close(struct run *run, void *with) {
   struct record *record = with;
-  way->call.end.error = 1 + record->length % (REQUEST_ERRORS - 1);
-  way->call.end.now_ns = record->now;
-  http1_end(&way->conn, &way->call.end);
+  run->call.end.error = 1 + record->length % (REQUEST_ERRORS - 1);
+  run->call.end.now_ns = record->now;
+  http1_end(&run->conn, &run->call.end);
 }
-static void act_unseen(struct way *way, void *with) {
+static void act_unobserved(struct run *run, void *with) {
   struct record *record = with;
-  user_unobserved(&way->conn, &way->call, record->direction, record->length, record->now);
+  user_unobserved(&run->conn, &run->call, record->direction, record->length, record->now);
 }
 // Classification may only say no to what the parser would not take for HTTP either.
 static bool may_begin(const struct record *record) {
@@ -102,15 +103,15 @@ static bool may_begin(const struct record *record) {
   memcpy(look, (const void *)(uintptr_t)record->pieces[0].base, length);
   return http1_begins(look, length, record->direction);
 }
-static void act_call(struct way *way, void *with) {
+static void act_call(struct run *run, void *with) {
   struct record *record = with;
   bool refused = record->now == 1 && record->count == 1 && record->pieces[0].length && !may_begin(record);
-  user_call(&way->conn, &way->call, record->direction, record->pieces, record->count, record->now);
-  if (refused && (way->conn.base.flags & CONN_PROVEN))
+  user_call(&run->conn, &run->call, record->direction, record->pieces, record->count, record->now);
+  if (refused && (run->conn.base.flags & CONN_PROVEN))
     abort();
   for (int d = 0; d < 2; d++)
-    if (way->conn.directions[d].carried > HTTP1_LINE_SEEN ||
-        way->conn.directions[d].parser.state > HTTP1_TRAILER_REST)
+    if (run->conn.directions[d].carried > HTTP1_LINE_SEEN ||
+        run->conn.directions[d].parser.state > HTTP1_TRAILER_REST)
       abort();
 }
 
@@ -120,9 +121,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   unsigned last_length = 0;
 
   for (int w = 0; w < 2; w++) {
-    if (!ways[w])
-      ways[w] = malloc(sizeof(*ways[w]));
-    memset(ways[w], 0, sizeof(*ways[w]));
+    if (!runs[w])
+      runs[w] = malloc(sizeof(*runs[w]));
+    memset(runs[w], 0, sizeof(*runs[w]));
   }
   request_user = (struct request_user){
       .named = check_name, .trace = check_trace, .ended = check_ended, .wants_traces = size & 1};
@@ -135,7 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     record.direction = kind >> 7;
     record.length = length;
     if ((kind & 15) >= 14) {
-      both((kind & 15) == 15 ? act_close : act_unseen, &record);
+      both((kind & 15) == 15 ? act_close : act_unobserved, &record);
       record.now++;
       continue;
     }
@@ -161,7 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   while (record.count)
     free((void *)(uintptr_t)record.pieces[--record.count].base);
   for (int w = 0; w < 2; w++)
-    if (ways[w]->finished > ways[w]->requests)
+    if (runs[w]->finished > runs[w]->requests)
       abort();
   return 0;
 }

@@ -7,7 +7,15 @@ import { HTTP_BENCHES } from './http.ts';
 import { kept } from './kept.ts';
 import { KUBERNETES_BENCHES } from './kubernetes.ts';
 import { type Bench, type BenchOptions, figure, sleep } from './measure.ts';
-import { acceptLoop, holdConnections, iperf, type Running, startIperf, startNginx, wrk } from './servers.ts';
+import {
+  acceptLoop,
+  holdConnections,
+  iperf,
+  type StartedProcess,
+  startIperf,
+  startNginx,
+  wrk,
+} from './servers.ts';
 
 /** CPU and memory are watched over windows of Prometheus's default scrape interval, with one scrape in each. */
 const WINDOW_MILLIS = 15_000;
@@ -15,7 +23,7 @@ const WINDOW_MILLIS = 15_000;
 /** CPU seconds per minute and resident memory while `load` runs. */
 async function weigh(
   options: BenchOptions,
-  load?: () => Promise<Running>,
+  load?: () => Promise<StartedProcess>,
 ): Promise<{ cpu: number[]; rss: number[] }> {
   const running = await load?.();
   const agent = await Agent.start();

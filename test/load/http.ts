@@ -12,7 +12,7 @@ import { Receiver } from '../unit/spans/receiver.ts';
 import { Agent, withAgent } from './agent.ts';
 import { kept } from './kept.ts';
 import { type Bench, type BenchOptions, type Figure, figure, pairs, ratios, sleep } from './measure.ts';
-import { type Running, startNginx, wrk } from './servers.ts';
+import { type StartedProcess, startNginx, wrk } from './servers.ts';
 
 const run = promisify(execFile);
 
@@ -23,7 +23,7 @@ const LONG = 300_000;
 const CONNECTIONS = 16;
 
 /** Exactly `requests` requests as fast as they go. Answers seconds. `urls`: a file with one URL per line. */
-async function h2load(server: Running, requests: number, urls?: string): Promise<number> {
+async function h2load(server: StartedProcess, requests: number, urls?: string): Promise<number> {
   const target = urls === undefined ? [`http://127.0.0.1:${server.port}/items/7`] : ['-i', urls];
   const args = ['--h1', '-n', String(requests), '-c', String(CONNECTIONS), '-t', '1', ...target];
   const start = performance.now();
@@ -60,7 +60,7 @@ async function probeTime(agent: Agent): Promise<{ nanos: number; runs: number }>
   return { nanos, runs: sum('knp_bpf_program_runs_total') };
 }
 
-async function withNginx<T>(work: (server: Running) => Promise<T>): Promise<T> {
+async function withNginx<T>(work: (server: StartedProcess) => Promise<T>): Promise<T> {
   const server = await startNginx(64);
   try {
     await h2load(server, 1000); // warm
@@ -133,7 +133,7 @@ async function kernelTime(options: BenchOptions): Promise<Figure[]> {
 /** CPU of the agent while requests pass, above what it takes for the same time without, per million requests. */
 async function cpuPerMillion(
   options: BenchOptions,
-  load: (server: Running) => Promise<number>,
+  load: (server: StartedProcess) => Promise<number>,
   config?: string,
 ): Promise<Figure[]> {
   return withNginx(async (server) => {
@@ -207,7 +207,7 @@ async function manyPaths(options: BenchOptions, known: boolean): Promise<Figure[
   const urls = join(folder, 'urls');
   const letters = (n: number) => [...String(n)].map((digit) => 'abcdefghij'[Number(digit)]).join('');
   let until = 0;
-  const load = async (server: Running) => {
+  const load = async (server: StartedProcess) => {
     const lines = Array.from(
       { length: PATHS },
       (_, i) => `http://127.0.0.1:${server.port}/shop/${letters(i)}/x`,

@@ -1,17 +1,17 @@
 // What share of a load is kept when the agent watches, measured so that a machine with other work on it does not decide
 // the figure: many short pairs of runs right after one another, and beside the rate the processor time that one piece
-// of the load takes, which does not fall when somebody else has the processor. benches.ts and http.ts use it.
+// of the load takes, which does not fall when another program has the processor. benches.ts and http.ts use it.
 import { withAgent } from './agent.ts';
 import { type BenchOptions, type Figure, figure, pairs, ratios } from './measure.ts';
-import type { Load, Running } from './servers.ts';
+import type { Load, StartedProcess } from './servers.ts';
 
-/** Pairs at least, and seconds of one run at most: what disturbs a run for longer than that disturbs its twin, too. */
+/** Pairs at least, and seconds of one run at most: a longer disturbance hits both runs of a pair. */
 const MIN_PAIRS = 15;
 const MAX_SECONDS = 2;
 
 export interface Measured {
-  readonly start?: () => Promise<Running>;
-  readonly measure: (server: Running, seconds: number) => Promise<Load>;
+  readonly start?: () => Promise<StartedProcess>;
+  readonly measure: (server: StartedProcess, seconds: number) => Promise<Load>;
   /** The agent's, as YAML. */
   readonly config?: string;
 }

@@ -13,7 +13,7 @@ import { sleep } from './measure.ts';
 const run = promisify(execFile);
 
 /** A process that the bench started and must end. */
-export type Running = {
+export type StartedProcess = {
   port: number;
   stop: () => Promise<void>;
   /** Processor time that it has used so far. */
@@ -52,7 +52,7 @@ async function listening(port: number, what: string): Promise<void> {
   throw new Error(`${what} does not listen on port ${port}`);
 }
 
-export async function startIperf(): Promise<Running> {
+export async function startIperf(): Promise<StartedProcess> {
   const port = await freePort();
   const child = spawn('iperf3', ['--server', '--bind', '127.0.0.1', '--port', String(port)], {
     stdio: 'ignore',
@@ -62,7 +62,7 @@ export async function startIperf(): Promise<Running> {
 }
 
 /** Bits per second that the receiver got. */
-export async function iperf(server: Running, seconds: number): Promise<Load> {
+export async function iperf(server: StartedProcess, seconds: number): Promise<Load> {
   const args = ['--client', '127.0.0.1', '--port', String(server.port), '--time', String(seconds), '--json'];
   const { stdout } = await run('iperf3', args, { maxBuffer: 1 << 26 });
   type Report = {
@@ -78,7 +78,7 @@ export async function iperf(server: Running, seconds: number): Promise<Load> {
 }
 
 /** nginx with a configuration of its own: one worker, a page of `bytes` bytes at every path. */
-export async function startNginx(bytes = 1024): Promise<Running> {
+export async function startNginx(bytes = 1024): Promise<StartedProcess> {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), 'knp-bench-nginx-'));
   writeFileSync(
@@ -110,7 +110,7 @@ http {
 export type Load = { perSecond: number; cpuSeconds: number };
 
 /** wrk's requests. Its own processor time is what the shell's `times` says of its children. */
-export async function wrk(server: Running, seconds: number): Promise<Load> {
+export async function wrk(server: StartedProcess, seconds: number): Promise<Load> {
   const url = `http://127.0.0.1:${server.port}/`;
   const before = server.cpuSeconds?.() ?? 0;
   const { stdout } = await run('sh', [
@@ -169,7 +169,7 @@ export async function holdConnections(
   ports: number,
   perPort: number,
   intervalMillis: number,
-): Promise<Running> {
+): Promise<StartedProcess> {
   const args = ['hold', String(ports), String(perPort), String(intervalMillis)];
   const child = spawn(loadGenerator(), args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const [ready] = (await Promise.race([once(child.stdout, 'data'), once(child, 'close')])) as [

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * One HTTP/1 connection: steps a parser per direction through the bytes of a call, and matches answers with requests.
- * The way in is http1_fast_path.h.
+ * The entry point is http1_bytes() in http1_fast_path.h.
  */
 #pragma once
 
 #include "protocol/http1/http1_messages.h"
 
-/* Steps over bytes that no hook showed: fine inside a body, else the place is lost. */
+/* Steps over unobserved bytes: fine inside a body, else the place is lost. */
 STREAM_FUNCTION int http1_step_unobserved(struct http1_conn *conn, struct http1_call *call, u64 bytes)
 {
 	struct http1_direction *direction;
@@ -161,7 +161,7 @@ static __always_inline int http1_on_event(struct http1_conn *conn, struct http1_
 	return 1;
 }
 
-/* Is nothing left to be done with the bytes of the call? Whether a body follows may be asked again without any. */
+/* Is nothing left to be done with the bytes of the call? HTTP1_UNDECIDED needs none: whether a body follows is decided in the next step. */
 static __always_inline bool http1_used_up(struct http1_call *call, struct http1_direction *direction)
 {
 	return !call->io.total && call->window.position >= call->window.length &&
@@ -192,7 +192,7 @@ STREAM_FUNCTION int http1_step_call(struct http1_conn *conn, struct http1_call *
 			return 0;
 	}
 	if (!more)
-		call->window.position = call->window.length; /* whatever it was, it is of no use */
+		call->window.position = call->window.length; /* the rest of the window is of no use */
 	return more;
 }
 
@@ -271,7 +271,7 @@ STREAM_FUNCTION int http1_end_call(struct http1_conn *conn, struct http1_call *c
 	return 0;
 }
 
-/* Bytes that no hook showed, of a call or before it. The rest of a line that was incomplete did not come, then. */
+/* Unobserved bytes, of a call or before it. The rest of a line that was incomplete did not come, then. */
 STREAM_FUNCTION int http1_unobserved(struct http1_conn *conn, struct http1_call *call, u64 bytes)
 {
 	if (!conn || !call || !http1_begin_call(conn, call))

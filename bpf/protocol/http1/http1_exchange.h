@@ -98,7 +98,7 @@ STREAM_FUNCTION int http1_conclude(struct http1_conn *conn, struct request_end *
 	return 0;
 }
 
-/* Hands a finished exchange over, once, however many come to do it. One that was ended before (an idle one)
+/* Hands a finished exchange over, once, though both directions may try. One that was ended before (an idle one)
  * is no longer known: what still arrives for it is dropped. */
 STREAM_FUNCTION int http1_settle(struct http1_conn *conn, struct request_end *end)
 {
@@ -166,7 +166,7 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 	return 0;
 }
 
-/* Gives up following the connection until a next request line; what was under way is lost, and counted. */
+/* Desynchronises: nothing is followed until the next request line; what was under way is lost, and counted. */
 STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direction *direction, u32 reason)
 {
 	u64 lost = 0;
@@ -191,7 +191,7 @@ STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direct
 		}
 	}
 	if (!(conn->base.flags & CONN_PROVEN))
-		return 0; /* never was HTTP */
+		return 0; /* it never was HTTP: refused, not desynchronised */
 	http1_count(REQUEST_BROKEN, 1);
 	if (reason < REQUEST_COUNTERS)
 		http1_count(reason, lost ? lost : 1);
@@ -204,7 +204,7 @@ static __always_inline void http1_prove(struct http1_conn *conn)
 		__sync_fetch_and_or(&conn->base.flags, CONN_PROVEN);
 }
 
-/* Both directions start to count at the request that was just recognised. */
+/* Resynchronises: both directions start to count at the request that was just recognised. */
 static __always_inline void http1_resync(struct http1_conn *conn, struct http1_direction *requests)
 {
 	for (u32 i = 0; i < HTTP1_PIPELINE; i++)

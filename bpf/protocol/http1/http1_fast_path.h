@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * The fast path through a call that carries one message from its first byte on, as nearly every call does, and the
- * entrance for all: http1_bytes(). The fast path does to the connection what the step loop (http1_conn.h) does in several
+ * entry point for all calls: http1_bytes(). The fast path does to the connection what the step loop (http1_conn.h) does in several
  * steps; test/fuzz/http1_fuzz.c holds one against the other.
  */
 #pragma once
@@ -17,7 +17,7 @@ static __always_inline int http1_request_head(struct http1_conn *conn, struct ht
 	http1_on_target(conn, call, direction);
 	if (!http1_request_begun(conn, direction))
 		return 0;
-	direction->parser.state = HTTP1_UNDECIDED; /* it may have been lost and taken up again */
+	direction->parser.state = HTTP1_UNDECIDED; /* a resync, if that was one, has set it to HTTP1_HEADERS */
 	return http1_request_headers_end(conn, call);
 }
 
@@ -132,7 +132,7 @@ STREAM_FUNCTION int http1_fast_path(struct http1_conn *conn, struct http1_call *
 	return HTTP1_FAST_HEAD;
 }
 
-/* The second half, for the stack's sake: Linux 6.1 adds up what all functions on the way may use, and what the head
+/* The second half. A function of its own for the stack's sake: Linux 6.1 adds up what all functions on the way may use, and what the head
  * needed is free by now. */
 STREAM_FUNCTION int http1_fast_path_used(struct http1_conn *conn, struct http1_call *call)
 {

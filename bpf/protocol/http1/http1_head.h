@@ -103,7 +103,7 @@ STREAM_FUNCTION int http1_usual_length(struct http1_window *window, u32 at, u32 
 	return at == end;
 }
 
-/* A header line. False: not for here. */
+/* A header line. False: not of the usual form, so it is left to http1_headers(). */
 static __always_inline bool http1_usual_field(struct http1_window *window, u32 start, u32 end, bool traces,
 					      struct http1_found *found)
 {
@@ -130,7 +130,7 @@ static __always_inline bool http1_usual_field(struct http1_window *window, u32 s
 	return true;
 }
 
-/* One line, from found->line to `end`. 0: not for here; 1: go on; 2: it was the empty one. */
+/* One line, from found->line to `end`. 0: not of the usual form; 1: go on; 2: it was the empty one. */
 static __always_inline int http1_usual_line(struct http1_window *window, u32 end, bool traces)
 {
 	struct http1_found *found = &window->found;

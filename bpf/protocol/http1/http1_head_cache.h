@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * The head cache: on a connection that is kept, the next request very often has the head of the last one, byte by
- * byte, and so has the answer within one second (Date). To compare is a fraction of the work of understanding, and what
- * was understood is still in the parser. The head is kept in the room for carried lines, which is empty between messages;
- * whatever else looks at a start line, or uses that room, forgets it.
+ * byte, and so has the answer within one second (Date). To compare is a fraction of the work of parsing, and what was
+ * parsed is still in the parser. The head is kept in the buffer for carried lines, which is empty between messages; every
+ * other code that reads a start line, or uses that buffer, invalidates it.
  */
 #pragma once
 
 #include "protocol/http1/http1_exchange.h"
 
 #define HTTP1_CACHE_MIN 32 /* one step of the comparison */
-#define HTTP1_CACHE_TRIES 3 /* heads in a row that are kept though none came again; then every sixteenth */
+#define HTTP1_CACHE_TRIES 3 /* heads in a row that are kept though each was a miss; then every sixteenth */
 
 /* Do 32 bytes differ? */
 static __always_inline u64 http1_differ(const u8 *a, const u8 *b)

@@ -213,7 +213,7 @@ STREAM_FUNCTION int http1_response_headers_end(struct http1_conn *conn, struct h
 	}
 	no_body = parser->status == 204 || parser->status == 304 || parser->status == 101;
 	if (!no_body && !(flags & EXCHANGE_KNOWN)) {
-		/* Nobody knows yet whether it answers a HEAD. Where more follows at once, it does not: only a
+		/* It is not known yet whether it answers a HEAD. Where more follows at once, it does not: only a
 		 * pipelined HEAD that was answered before it was seen would be taken wrongly. */
 		if (call->window.position == call->window.length && !call->io.total &&
 		    (parser->length || !(parser->flags & HTTP1_HAS_LENGTH))) {
@@ -221,7 +221,7 @@ STREAM_FUNCTION int http1_response_headers_end(struct http1_conn *conn, struct h
 			exchange->response_bytes = 0;
 			flags = __sync_fetch_and_or(&exchange->flags, EXCHANGE_DEFERRED);
 			if (!(flags & EXCHANGE_KNOWN))
-				return 0; /* asked again when more comes */
+				return 0; /* decided when more comes */
 			__sync_fetch_and_and(&exchange->flags, ~EXCHANGE_DEFERRED);
 		}
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * HTTP/1 (RFC 9112), one direction of one connection: an incremental parser that is shown a window of
+ * HTTP/1 (RFC 9112), one direction of one connection: an incremental parser that is given a window of
  * bytes at a time and answers with events. http1_conn.h steps it. It reads start lines and the few header
  * fields that matter for framing and tracing; bodies are stepped over by arithmetic and never read.
  *
@@ -277,7 +277,7 @@ static __always_inline int http1_step(struct http1_parser *parser, struct http1_
 }
 
 /*
- * To be called at HTTP1_HEADERS_END. `no_body`: whatever the fields say, none follows (the answer to HEAD,
+ * To be called at HTTP1_HEADERS_END. `no_body`: none follows, even if fields announce one (the answer to HEAD,
  * 1xx, 204, 304). Answers HTTP1_MESSAGE_END, HTTP1_AGAIN, or HTTP1_MALFORMED. RFC 9112, 6.3.
  */
 static __always_inline int http1_begin_body(struct http1_parser *parser, bool no_body)

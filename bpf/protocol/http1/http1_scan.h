@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The ground that the HTTP/1 parser (http1_parser.h) stands on: its state and its window of bytes, words
+ * What the HTTP/1 parser (http1_parser.h) builds on: its state and its window of bytes, words
  * looked at eight bytes at a time, and the hash of paths.
  */
 #pragma once
@@ -42,7 +42,7 @@ enum http1_state {
 
 enum http1_event {
 	HTTP1_NEED_DATA,   /* the window holds nothing more that can be used; keep what is unread */
-	HTTP1_AGAIN,
+	HTTP1_AGAIN,	   /* nothing to tell: take the next step */
 	HTTP1_TARGET,	   /* method and path known; path_* say where in the window it stands */
 	HTTP1_LINE_END,	   /* the start line is complete and valid */
 	HTTP1_LINE,	   /* both at once: a request line that is wholly in view */
@@ -59,7 +59,6 @@ enum http1_flags {
 	HTTP1_HAS_CODING = 2, /* Transfer-Encoding is there */
 	HTTP1_CHUNKED = 4,    /* and its last coding is chunked */
 	HTTP1_PATH_CUT = 8,   /* longer than HTTP1_PATH */
-	HTTP1_CHECKED = 16,   /* the version at the end of the request line was seen */
 };
 
 struct http1_parser {

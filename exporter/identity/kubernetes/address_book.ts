@@ -35,7 +35,7 @@ export class AddressBook<Holder> {
 
   /**
    * @param uid of the pod, so that several sources may speak of one holder
-   * @param since when it began; -Infinity for what was there before anybody looked
+   * @param since when it began; -Infinity for what was there before the watch
    * @param certain the pod's own object says so, not a slice, which may lag behind
    */
   claim(address: string, uid: string, holder: Holder, since: number, certain: boolean): void {
@@ -77,7 +77,7 @@ export class AddressBook<Holder> {
   }
 
   /**
-   * Who held the address at that time. `ended`: the holder has given it up by then and nobody else is known to have it,
+   * Who held the address at that time. `ended`: the holder has given it up by then and no other holder is known,
    * which is still the best answer for a minute (last numbers of closed connections); later there is none.
    */
   holder(

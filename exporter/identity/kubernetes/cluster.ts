@@ -8,7 +8,7 @@ import { PodIndex } from './pod_index.ts';
 import type { Sink } from './reflector.ts';
 import { Multi, Table } from './tables.ts';
 
-/** A pod as far as anybody told: EndpointSlices give its name but not its controller. */
+/** A pod as far as the API server told: EndpointSlices give its name but not its controller. */
 export interface PodRef {
   readonly uid: string;
   readonly namespace: string;

@@ -147,7 +147,7 @@ export class KubernetesIdentity implements Identity {
     return end;
   }
 
-  namedByCgroup(owner: OwnerInfo): boolean {
+  cgroupNamesWorkload(owner: OwnerInfo): boolean {
     return namesWorkload(this.#end(owner).cgroup);
   }
 
@@ -254,7 +254,7 @@ export class KubernetesIdentity implements Identity {
     const tenure = this.#cluster.podAt(text, at);
     if (tenure === undefined) return undefined;
     if (tenure.ended !== undefined) {
-      // Somebody whom no slice names may have the address by now.
+      // A pod that no slice names may have the address by now.
       const result = this.#lookup.byAddress(text);
       if (result.state === 'found' && result.at > tenure.ended && result.pod.uid !== tenure.holder.uid) {
         return { workload: this.#podWorkload(result.pod, result.pod.controller, '') };

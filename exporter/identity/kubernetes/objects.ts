@@ -131,7 +131,7 @@ function cronJob(job: string, created: number): string | undefined {
   const match = CRON_MINUTE.exec(job);
   if (match === null) return undefined;
   const late = created / 60_000 - Number(match[2]);
-  // A job whose number is not the time shortly before its pod was made was named by somebody else.
+  // A job whose number is not the time shortly before its pod was made was not named by a CronJob.
   return late >= -1 && late <= SCHEDULE_SLACK_MINUTES ? match[1] : undefined;
 }
 
@@ -276,7 +276,7 @@ export function projectNode(value: unknown): Node | undefined {
   };
 }
 
-/** True when two projections of one object tell the same, so that nobody needs to hear of the change. */
+/** True when two projections of one object tell the same, so that listeners need not hear of the change. */
 export function sameProjection(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;

@@ -1,5 +1,5 @@
 // Asks the API server about single pods of other nodes: which controller a pod of an EndpointSlice has, and who has an
-// address that nobody told of. One answer serves all pods of a ReplicaSet, so this is a few requests per neighbour and
+// address that no watch told of. One answer serves all pods of a ReplicaSet, so this is a few requests per neighbour and
 // none per pod; a token bucket bounds it. Called by kubernetes_identity.ts.
 import type { IncomingMessage } from 'node:http';
 import type { Connection } from './connection.ts';

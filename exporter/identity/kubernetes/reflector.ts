@@ -7,7 +7,7 @@ import { LineSplitter, ListSplitter, MalformedResponse } from './json_stream.ts'
 
 /** Where a reflector puts what it sees. Calls are synchronous and in order. */
 export interface Sink<T> {
-  /** @param initial part of the first list: it was there before anybody looked */
+  /** @param initial part of the first list: it was there before the watch */
   set(object: T, initial: boolean): void;
   delete(key: string): void;
   /** A list is complete: nothing but these is there. */

@@ -11,7 +11,7 @@ import type { SeriesStore } from '../../telemetry/store.ts';
 import type { RunningCore } from '../core.ts';
 import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
 import { type RequestStream, startStream } from '../requests/stream.ts';
-import { needsExactPaths, REST, RouteBook } from './routes.ts';
+import { needsExactPaths, OVERFLOW_ROUTE, RouteBook } from './routes.ts';
 import { spanRecord } from './samples.ts';
 import { HttpNames } from './series.ts';
 import type { HTTP_SETTINGS } from './settings.ts';
@@ -116,7 +116,7 @@ function addHttp1({ config, store, shards }: HttpProbeOptions, stream: RequestSt
     bounds: store.bounds('http.server.request.duration'),
     shards,
     book: {
-      overflow: REST,
+      overflow: OVERFLOW_ROUTE,
       get size() {
         return book.size;
       },

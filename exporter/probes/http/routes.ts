@@ -13,14 +13,14 @@ export interface RoutePattern {
 
 export interface RouteBookOptions {
   readonly patterns: readonly RoutePattern[];
-  /** Routes learnt for one server workload; what comes later is `REST`. */
+  /** Routes learnt for one server workload; what comes later is `OVERFLOW_ROUTE`. */
   readonly maxRoutes: number;
-  /** Server workloads that learn at all; what comes later is `REST`. */
+  /** Server workloads that learn at all; what comes later is `OVERFLOW_ROUTE`. */
   readonly maxServices?: number;
 }
 
 /** What is beyond the limit of routes. */
-export const REST = '/*';
+export const OVERFLOW_ROUTE = '/*';
 
 /** Segments of a learnt route; what is deeper becomes `*`. */
 const MAX_SEGMENTS = 12;
@@ -95,7 +95,7 @@ export function normalisePath(path: string, cut = false): string {
   const kept = segments.slice(0, Math.min(cut ? segments.length - 1 : segments.length, MAX_SEGMENTS));
   const route = `/${kept.map((segment) => (isIdentifier(segment) ? ID : segment)).join('/')}`;
   if (!rest) return route;
-  return route === '/' ? REST : `${route}/*`;
+  return route === '/' ? OVERFLOW_ROUTE : `${route}/*`;
 }
 
 /** A pattern as a function of a path's segments. */
@@ -164,13 +164,13 @@ export class RouteBook {
   #learn(service: string, route: string): string {
     let known = this.#learnt.get(service);
     if (known === undefined) {
-      if (this.#learnt.size >= this.#maxServices) return REST;
+      if (this.#learnt.size >= this.#maxServices) return OVERFLOW_ROUTE;
       known = new Set();
       this.#learnt.set(service, known);
     }
     if (known.has(route)) return route;
-    if (route === '' || route === REST) return REST;
-    if (known.size >= this.#maxRoutes) return REST;
+    if (route === '' || route === OVERFLOW_ROUTE) return OVERFLOW_ROUTE;
+    if (known.size >= this.#maxRoutes) return OVERFLOW_ROUTE;
     known.add(route);
     this.#routes++;
     return route;

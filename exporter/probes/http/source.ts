@@ -22,7 +22,7 @@ const UNPARSED = {
 } as const;
 
 /** Kinds of `knp.http.events`, by the kernel's counter. */
-const EVENTS = { path_events: 'path', span_events: 'span' } as const;
+const EVENTS = { name_events: 'path', span_events: 'span' } as const;
 
 export interface HttpSourceOptions {
   readonly requests: ProtocolRequests;

@@ -31,7 +31,7 @@ function mix(seed: bigint, request: bigint): bigint {
 
 const hex = (value: bigint) => (value === 0n ? 1n : value).toString(16).padStart(16, '0');
 
-/** Ids of a request: those of its own span, and of its trace if it begins one. Nobody else's are the same. */
+/** Ids of a request: those of its own span, and of its trace if it begins one. No other request's are the same. */
 export function idsOf(seed: bigint, request: bigint): { readonly spanId: string; readonly traceId: string } {
   return {
     spanId: hex(mix(seed ^ 0x5350414en, request)),

@@ -72,7 +72,7 @@ function retain(tracked: Tracked): void {
 
 export class TcpSource {
   readonly name = 'tcp';
-  /** Metrics that nobody else writes: left out of an exposition when this source failed. */
+  /** Metrics that no other source writes: left out of an exposition when this source failed. */
   readonly owns = ['tcp'] as const;
   readonly #options: TcpSourceOptions;
   readonly #totals: BpfMap;

@@ -1,4 +1,4 @@
-// One exposition for everybody who asked for it at the same time: written once, at the pace of the fastest reader,
+// One exposition for all scrapes that asked for it at the same time: written once, at the pace of the fastest reader,
 // freed behind the slowest. Used by the server's scrape handler.
 import { once } from 'node:events';
 import { setImmediate as immediate } from 'node:timers/promises';
@@ -24,7 +24,7 @@ export class SharedBody {
     if (compressed) {
       this.gzip = createGzip({ level: GZIP_LEVEL });
       this.gzip.on('data', (chunk: Buffer) => this.chunks.push(chunk));
-      // Destroyed when the last reader left: nobody is interested in the rest.
+      // Destroyed when the last reader left: the rest has no reader.
       this.gzip.on('error', () => {});
     }
   }

@@ -18,7 +18,7 @@ export function requestExemplar(record: SpanRecord, identity: SpanIdentity): Exe
 /**
  * Puts the request's trace id on the histogram series that counts it.
  * @param identity what `SpanSink.accept` returned; undefined (the span was not taken) leaves no exemplar, since it
- *   would point at a trace that nobody holds
+ *   would point at a trace that no backend holds
  */
 export function addExemplar(
   histogram: Pick<Histogram, 'exemplar'>,

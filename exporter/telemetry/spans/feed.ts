@@ -66,7 +66,7 @@ export interface FeedOptions {
   readonly bufferLines?: number | undefined;
 }
 
-/** Fans sampled requests out to those who watch. Costs nothing while nobody does. */
+/** Fans sampled requests out to the live view's readers. Costs nothing while there is none. */
 export interface SpanFeed {
   readonly subscribers: number;
   publish(record: SpanRecord, identity: SpanIdentity): void;

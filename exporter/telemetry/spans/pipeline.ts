@@ -109,7 +109,7 @@ class Pipeline implements SpanPipeline {
   readonly #batches = new Set<Batch>();
   #flushWaiters: { until: number; resolve: () => void }[] = [];
   #delay: NodeJS.Timeout | undefined;
-  #pumpScheduled = false;
+  #dispatchScheduled = false;
   /** Waiting spans up to this many leave in partial batches. */
   #flushing = 0;
   #closing: Promise<void> | undefined;
@@ -151,7 +151,7 @@ class Pipeline implements SpanPipeline {
     this.#entered++;
     this.#queued++;
     this.#queuedBytes += bytes;
-    if (this.#fullBatchWaits()) this.#schedulePump();
+    if (this.#fullBatchWaits()) this.#scheduleDispatch();
     else this.#startDelay();
     return true;
   }
@@ -177,7 +177,7 @@ class Pipeline implements SpanPipeline {
   flush(): Promise<void> {
     if (this.#queued === 0) return Promise.resolve();
     this.#flushing = this.#waitingSpans();
-    this.#schedulePump();
+    this.#scheduleDispatch();
     return new Promise((resolve) => {
       this.#flushWaiters.push({ until: this.#entered, resolve });
     });
@@ -236,22 +236,22 @@ class Pipeline implements SpanPipeline {
     this.#delay = setTimeout(() => {
       this.#delay = undefined;
       this.#flushing = this.#waitingSpans();
-      this.#schedulePump();
+      this.#scheduleDispatch();
     }, this.#options.delayMillis);
     this.#delay.unref();
   }
 
   /** One batch per turn of the event loop: serialising a batch takes milliseconds. */
-  #schedulePump(): void {
-    if (this.#pumpScheduled) return;
-    this.#pumpScheduled = true;
+  #scheduleDispatch(): void {
+    if (this.#dispatchScheduled) return;
+    this.#dispatchScheduled = true;
     setImmediate(() => {
-      this.#pumpScheduled = false;
-      this.#pump();
+      this.#dispatchScheduled = false;
+      this.#dispatchDue();
     });
   }
 
-  #pump(): void {
+  #dispatchDue(): void {
     const due = this.#flushing > 0 || this.#fullBatchWaits();
     if (!due || this.#waitingSpans() === 0 || this.#batches.size >= this.#options.concurrency) return;
     const taken = this.#take();
@@ -260,7 +260,7 @@ class Pipeline implements SpanPipeline {
     if (this.#waitingSpans() === 0) {
       clearTimeout(this.#delay);
       this.#delay = undefined;
-    } else if (this.#flushing > 0 || this.#fullBatchWaits()) this.#schedulePump();
+    } else if (this.#flushing > 0 || this.#fullBatchWaits()) this.#scheduleDispatch();
     else this.#startDelay();
   }
 
@@ -374,7 +374,7 @@ class Pipeline implements SpanPipeline {
     this.#queued -= batch.spans;
     this.#queuedBytes -= batch.bytes;
     this.#wakeFlushed();
-    this.#schedulePump();
+    this.#scheduleDispatch();
   }
 
   /** Sequence number of the oldest span held. */

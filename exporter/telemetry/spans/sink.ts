@@ -1,4 +1,4 @@
-// Where probes hand sampled requests to: makes the span, queues it for export, shows it to whoever watches live.
+// Where probes hand sampled requests to: makes the span, queues it for export, shows it to the live view's readers.
 // Built by the agent's start from the configuration section `otlp.traces`.
 
 import type { SpanFeed } from './feed.ts';

@@ -98,7 +98,7 @@ export interface SpanIdentity {
 
 /** Takes sampled requests. Never throws, never blocks; what it cannot keep it counts. */
 export interface SpanSink {
-  /** False while nobody wants spans (no export configured, nobody watches): probes may skip sampling altogether. */
+  /** False while spans have no taker (no export configured, no live view): probes may skip sampling altogether. */
   readonly active: boolean;
   /** Returns the ids of the span, or undefined when it was not accepted (and counted as lost). */
   accept(record: SpanRecord): SpanIdentity | undefined;

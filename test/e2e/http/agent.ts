@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse } from 'yaml';
 import type { ConfigInput } from '../../../exporter/config/schema.ts';
-import { BIN, type Running, start } from '../cli_process.ts';
+import { BIN, type RunningProcess, start } from '../cli_process.ts';
 
 export type Labels = Readonly<Record<string, string | number>>;
 
@@ -105,11 +105,11 @@ export const METHOD_STATUS_ROUTE = [
 
 /** A running agent. */
 export class HttpAgent {
-  readonly process: Running;
+  readonly process: RunningProcess;
   readonly url: string;
   readonly #folder: string;
 
-  private constructor(process: Running, url: string, folder: string) {
+  private constructor(process: RunningProcess, url: string, folder: string) {
     this.process = process;
     this.url = url;
     this.#folder = folder;

@@ -403,13 +403,13 @@ it('a request that waits for too long counts as unanswered once, and its late an
 });
 
 describe('connections', () => {
-  it('that are no HTTP cost one look and are left alone', async () => {
+  it('that are no HTTP cost one look and are ignored', async () => {
     const own = await server((socket) => {
       socket.write('220 mail.example ESMTP\r\n');
       socket.on('data', (chunk) => socket.write(chunk));
       socket.on('end', () => socket.end());
     });
-    const before = probe.http.source.counters.not_http ?? 0;
+    const before = probe.http.source.counters.ignored ?? 0;
     await client(own.port, async (socket) => {
       for (const line of ['EHLO a\r\n', GET, 'QUIT\r\n']) {
         socket.write(line);
@@ -418,11 +418,11 @@ describe('connections', () => {
       socket.end();
     });
     await bothCounted(own.port, {});
-    expect(probe.http.source.counters.not_http).toBeGreaterThanOrEqual(before + 2);
+    expect(probe.http.source.counters.ignored).toBeGreaterThanOrEqual(before + 2);
     await own.close();
   });
 
-  it('that were open before join at their next request', async () => {
+  it('that were open before are followed from their next request on', async () => {
     const own = await server(answering((_, socket) => socket.write(OK)));
     let late: Probe | undefined;
     await client(own.port, async (socket) => {

@@ -96,7 +96,7 @@ it('sends no message to userspace in the steady state', async () => {
   const after = probe.http.source.counters;
   expect(after.span_events).toBe(before.span_events);
   // other programs of this machine may ask for paths of their own
-  expect((after.path_events ?? 0) - (before.path_events ?? 0)).toBeLessThan(50);
+  expect((after.name_events ?? 0) - (before.name_events ?? 0)).toBeLessThan(50);
 }, 300_000);
 
 it('counts mixed methods, statuses and routes, and wrk as it stops in the middle', async () => {

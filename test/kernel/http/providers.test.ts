@@ -60,7 +60,7 @@ type Counts = Record<string, number>;
 beforeAll(() => buildPeer('http_peer'));
 afterEach(endAll);
 
-/** As before Linux 6.16, where what notes the beginning of a send is another hook. */
+/** As before Linux 6.16, where another hook keeps the beginning of a send. */
 class OlderKernel extends KernelFeatures {
   override missing(feature: Feature): string | undefined {
     return feature === 'tracepoint:tcp_sendmsg_locked' ? 'hidden by the test' : super.missing(feature);
@@ -78,8 +78,8 @@ const WAYS = PROVIDERS.flatMap((provider) => [
 describe.each(WAYS)('$name', ({ provider, features }) => {
   let probe: Probe;
   const missing = missingFor(provider);
-  /** At the entry of what sends, the buffers are noted. */
-  const notes = provider !== 'tracepoint' || (newer && features === undefined);
+  /** At the entry of what sends, the buffers are kept. */
+  const keepsBuffers = provider !== 'tracepoint' || (newer && features === undefined);
 
   beforeAll(() => {
     if (missing === undefined) probe = new Probe({ http: { provider }, ...(features && { features }) });
@@ -148,7 +148,7 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
   }
 
   /**
-   * The kernel runs no program of a kprobe while somebody is within bpf() on the same processor, preempted there. With
+   * The kernel runs no program of a kprobe while a task is within bpf() on the same processor, preempted there. With
    * io_uring nothing stands in for it: what is not counted must be counted as lost.
    */
   async function expectCountedOrLost(port: number, pair: Pair, before: Counts): Promise<void> {
@@ -159,14 +159,14 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
     expect(Object.keys({ ...client, ...server })).toEqual(['POST 200']);
   }
 
-  async function expectNotShown(port: number, before: Counts): Promise<void> {
+  async function expectUnobserved(port: number, before: Counts): Promise<void> {
     expect(await counted(port, METHOD_STATUS_ROUTE)).toEqual({ client: {}, server: {} });
     // the connection of each end, once
-    expect(await grown('lost_not_shown', before)).toBeGreaterThanOrEqual(2);
+    expect(await grown('lost_unobserved', before)).toBeGreaterThanOrEqual(2);
   }
 
-  /** The client's requests are seen, their answers are not: each is lost, and counted. */
-  async function expectAnswersUnseen(port: number, before: Counts): Promise<void> {
+  /** The client's requests are observed, their answers are not: each is lost, and counted. */
+  async function expectAnswersUnobserved(port: number, before: Counts): Promise<void> {
     expect(await counted(port, METHOD_STATUS_ROUTE)).toEqual({ client: {}, server: {} });
     expect(await grown('lost_unseen', before)).toBeGreaterThanOrEqual(COUNT);
   }
@@ -181,15 +181,15 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
       requireIoUring(context);
       const before = await probe.lost();
       const port = await traffic(pair, context);
-      if (provider === 'tracepoint') await expectNotShown(port, before);
+      if (provider === 'tracepoint') await expectUnobserved(port, before);
       else if (provider === 'kprobe') await expectCountedOrLost(port, pair, before);
       else await expectExact(port, pair);
     });
 
-  test(`${FIXED.join(' and ')}: nobody sees them, and that is counted`, async (context) => {
+  test(`${FIXED.join(' and ')}: unobserved, and that is counted`, async (context) => {
     requireIoUring(context);
     const before = await probe.lost();
-    await expectNotShown(await traffic(FIXED, context), before);
+    await expectUnobserved(await traffic(FIXED, context), before);
   });
 
   test(`${AT_EXIT.join(' and ')}: not taken for what the other call reads`, async (context) => {
@@ -198,13 +198,13 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
     const port = await traffic(AT_EXIT, context);
     if (provider === 'fentry') await expectExact(port, AT_EXIT);
     else if (provider === 'kprobe') await expectCountedOrLost(port, AT_EXIT, before);
-    else await expectAnswersUnseen(port, before);
+    else await expectAnswersUnobserved(port, before);
   });
 
-  test(`${TIMED.join(' and ')}: where its buffers are not noted, answers are not seen, and that is counted`, async (context) => {
+  test(`${TIMED.join(' and ')}: where its buffers are not kept, answers are unobserved, and that is counted`, async (context) => {
     const before = await probe.lost();
     const port = await traffic(TIMED, context);
-    await (provider === 'tracepoint' ? expectAnswersUnseen(port, before) : expectExact(port, TIMED));
+    await (provider === 'tracepoint' ? expectAnswersUnobserved(port, before) : expectExact(port, TIMED));
   });
 
   test('at full speed over 16 connections, as h2load and nginx count', async () => {
@@ -229,7 +229,7 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
         link.close();
   };
 
-  test('an entry that was missed, of io_uring: a counted loss, and what was noted before does not serve again', async (context) => {
+  test('an entry that was missed, of io_uring: a counted loss, and the context of the call before does not serve again', async (context) => {
     if (provider === 'tracepoint') context.skip('this provider does not see io_uring');
     requireIoUring(context);
     const port = await freePort();
@@ -243,7 +243,7 @@ describe.each(WAYS)('$name', ({ provider, features }) => {
   });
 
   test('an entry that was missed, of a system call: its registers do as well', async (context) => {
-    if (!notes) context.skip('this provider notes no buffers');
+    if (!keepsBuffers) context.skip('this provider keeps no buffers');
     await withoutNotes();
     const pair = ['sendto', 'recvfrom'] as const;
     await expectExact(await traffic(pair, context), pair);

@@ -221,7 +221,7 @@ describe('socket-level load balancing', () => {
     await eventually(({ edges }) => byBackend(edges, owner, family.service, 80), served);
   });
 
-  test.for(FAMILIES)('an address that is left alone is just that (IPv$version)', async (family) => {
+  test.for(FAMILIES)('an address that is not translated is just that (IPv$version)', async (family) => {
     const owner = `knp-nat-id${family.version}`;
     const [backend] = family.backends;
     expect(dial(owner, backend, PORT).errors).toBe(0);

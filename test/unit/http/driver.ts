@@ -57,7 +57,7 @@ function encode(step: Step): Buffer[] {
   return step.pieces.map((piece, i) => record(direction + (i < step.pieces.length - 1 ? 2 : 0), piece));
 }
 
-function drive(input: Buffer, env: NodeJS.ProcessEnv): Buffer {
+function runDriver(input: Buffer, env: NodeJS.ProcessEnv): Buffer {
   const run = spawnSync(DRIVER, {
     input,
     maxBuffer: 2 ** 30,
@@ -75,8 +75,8 @@ export function runConversations(conversations: readonly (readonly Step[])[]): O
   const input = Buffer.concat(
     conversations.flatMap((steps) => [...steps.flatMap(encode), record(9, Buffer.alloc(0))]),
   );
-  const stdout = drive(input, {});
-  if (!drive(input, { HTTP1_STEP_BY_STEP: '1' }).equals(stdout))
+  const stdout = runDriver(input, {});
+  if (!runDriver(input, { HTTP1_STEP_BY_STEP: '1' }).equals(stdout))
     throw new Error('the fast path and the step loop do not come to the same');
   const outcomes: Outcome[] = [];
   let exchanges: Exchange[] = [];

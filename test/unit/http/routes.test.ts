@@ -4,7 +4,7 @@ import {
   isIdentifier,
   needsExactPaths,
   normalisePath,
-  REST,
+  OVERFLOW_ROUTE,
   RouteBook,
 } from '../../../exporter/probes/http/routes.ts';
 import { random } from './traffic.ts';
@@ -65,7 +65,7 @@ describe('identifiers go', () => {
 
 it('a path that goes on keeps what is whole of it', () => {
   expect(normalisePath('/files/a/b', true)).toBe('/files/a/*');
-  expect(normalisePath('/files', true)).toBe(REST);
+  expect(normalisePath('/files', true)).toBe(OVERFLOW_ROUTE);
   expect(normalisePath(`/${'a/'.repeat(40)}`)).toBe(`/${'a/'.repeat(11)}a/*`);
 });
 
@@ -119,7 +119,7 @@ describe('hostile paths', () => {
       own.route(shop, path, pick(20) === 0);
     }
     expect(own.size).toBeLessThanOrEqual(50);
-    expect(own.route(shop, '/one/that/is/new')).toBe(REST);
+    expect(own.route(shop, '/one/that/is/new')).toBe(OVERFLOW_ROUTE);
     expect(own.route({ name: 'b', key: 'default/b' }, '/one/that/is/new')).toBe('/one/that/is/new');
   });
 

@@ -63,7 +63,7 @@ describe('names of edges', () => {
       local: workload,
       remote: ({ peer }: { peer: OwnerInfo }) => ({ workload: workload(peer) }),
       // One of the cgroups holds many programs.
-      namedByCgroup: ({ id }: OwnerInfo) => id !== 102,
+      cgroupNamesWorkload: ({ id }: OwnerInfo) => id !== 102,
     };
     directory = new EdgeDirectory(table as unknown as EdgeTable, identity as unknown as Identity);
   });
