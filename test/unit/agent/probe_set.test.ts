@@ -12,7 +12,7 @@ beforeEach(() => {
   events = [];
 });
 
-const CONTEXT = {} as Omit<ProbeContext, 'shared' | 'core'>;
+const CONTEXT = {} as Omit<ProbeContext, 'shared' | 'core' | 'stream'>;
 
 const noCore = (): never => {
   throw new Error('no probe asked for the core');
