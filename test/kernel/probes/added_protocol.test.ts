@@ -60,7 +60,7 @@ async function startAgent(): Promise<string> {
 /** The page's peers. */
 async function toyTraffic() {
   const page = readFileSync(join(tree.root, 'test/kernel/toy/counts.test.ts'), 'utf8');
-  const script = (/const PEERS = `([\s\S]*?)`;/.exec(page)?.[1] ?? '').replaceAll('\\\\', '\\');
+  const script = /const PEERS = `([\s\S]*?)`;/.exec(page)?.[1] ?? '';
   const { stdout } = await run('python3', ['-c', script, `${TOY_REQUESTS}`, '16', '3']);
   return JSON.parse(stdout) as {
     port: number;
@@ -116,19 +116,26 @@ test('the agent counts it and HTTP/1 beside it', async (context) => {
   nativeOnly(context, 'compiles');
   const url = await startAgent();
   const [{ port, ...ledgers }, httpPort] = await Promise.all([toyTraffic(), httpTraffic()]);
-  await fetch(`${url}/metrics`); // learns what the route is called
-  const exposition = await (await fetch(`${url}/metrics`)).text();
-  for (const side of ['client', 'server'] as const) {
-    const kinds = [['toy_operation'], ['toy_status', 'error_type']];
-    expect(counts(exposition, `knp_toy_${side}_request_duration_seconds`, port, kinds)).toEqual(
-      ledgers[side],
-    );
-    const statuses = [['http_request_method'], ['http_response_status_code']];
-    expect(counts(exposition, `http_${side}_request_duration_seconds`, httpPort, statuses)).toEqual({
-      'GET 200': HTTP_REQUESTS * 0.75,
-      'GET 503': HTTP_REQUESTS * 0.25,
+  const counted = async () => {
+    const exposition = await (await fetch(`${url}/metrics`)).text();
+    const of = (side: string) => ({
+      toy: counts(exposition, `knp_toy_${side}_request_duration_seconds`, port, [
+        ['toy_operation'],
+        ['toy_status', 'error_type'],
+      ]),
+      http: counts(exposition, `http_${side}_request_duration_seconds`, httpPort, [
+        ['http_request_method'],
+        ['http_response_status_code'],
+      ]),
     });
-  }
+    return { client: of('client'), server: of('server') };
+  };
+  const http = { 'GET 200': HTTP_REQUESTS * 0.75, 'GET 503': HTTP_REQUESTS * 0.25 };
+  // A path that is new waits for its route.
+  await expect.poll(counted, { timeout: 20_000, interval: 500 }).toEqual({
+    client: { toy: ledgers.client, http },
+    server: { toy: ledgers.server, http },
+  });
   const status = (await (await fetch(`${url}/api/status`)).json()) as {
     probes: readonly { readonly name: string; readonly state: string }[];
   };
