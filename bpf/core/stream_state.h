@@ -8,13 +8,16 @@
 
 #include "stream/base.h"
 
-/* Protocols by number: the index of their programs in every PROG_ARRAY. Append only. */
+/* Protocols by number: the index of their programs in every PROG_ARRAY. Made of their list. */
 enum stream_protocol {
 	STREAM_UNKNOWN = 0, /* not classified: nothing is called for it */
-	STREAM_HTTP1 = 1,
-	STREAM_REDIS = 2,
+#define STREAM_PROTOCOL(number, name) number,
+#include "protocol/protocols.h"
+#undef STREAM_PROTOCOL
+	STREAM_PROTOCOLS_END, /* behind the last one */
 	STREAM_PROTOCOLS = 8, /* room in the arrays */
 };
+_Static_assert(STREAM_PROTOCOLS_END <= STREAM_PROTOCOLS, "`refused` has a bit for each protocol, and the arrays an element");
 
 enum stream_flags {
 	STREAM_IGNORED = 1,    /* of no protocol that is known, or of none any more: one look-up is all that it costs */

@@ -6,16 +6,16 @@
 #pragma once
 
 #include "stream/stream.h"
-#include "protocol/http1/http1_begins.h"
-#include "protocol/redis/redis_begins.h"
+#include "protocol/protocols.h"
 
-/* Those of the candidates (a bit each) that may begin with these bytes; a line for each protocol. */
+/* Those of the candidates (a bit each) that may begin with these bytes. */
 static __always_inline u32 stream_candidates(const u8 *bytes, u32 length, bool is_answer)
 {
 	u32 found = 0;
 
-	found |= http1_begins(bytes, length, is_answer) << STREAM_HTTP1;
-	found |= redis_begins(bytes, length, is_answer) << STREAM_REDIS;
+#define STREAM_PROTOCOL(number, name) found |= name##_begins(bytes, length, is_answer) << number;
+#include "protocol/protocols.h"
+#undef STREAM_PROTOCOL
 	return found;
 }
 
@@ -44,7 +44,7 @@ STREAM_FUNCTION int stream_classify(struct stream_work *work, u32 candidates)
 	call->iov_left = iov_left;
 	call->base = base;
 	call->left = left;
-	for (int protocol = STREAM_UNKNOWN + 1; protocol < STREAM_PROTOCOLS; protocol++)
+	for (int protocol = STREAM_UNKNOWN + 1; protocol < STREAM_PROTOCOLS_END; protocol++)
 		if (found & 1 << protocol)
 			return protocol;
 	return STREAM_UNKNOWN;

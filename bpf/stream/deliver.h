@@ -18,16 +18,19 @@ STREAM_PROGRAM_ARRAY(stream_send_programs, STREAM_PROTOCOLS);
 STREAM_PROGRAM_ARRAY(stream_receive_programs, STREAM_PROTOCOLS);
 STREAM_PROGRAM_ARRAY(stream_sendpage_programs, STREAM_PROTOCOLS);
 
-/* One line for each protocol: a call through a constant index costs half of one through a variable. */
-#define STREAM_CALL_PROTOCOL(ctx, programs, protocol, stride, slot)                                            \
-	switch (protocol) {                                                                                    \
-	case STREAM_HTTP1:                                                                                     \
-		bpf_tail_call_static(ctx, programs, STREAM_HTTP1 * (stride) + (slot));                         \
-		break;                                                                                         \
-	case STREAM_REDIS:                                                                                     \
-		bpf_tail_call_static(ctx, programs, STREAM_REDIS * (stride) + (slot));                         \
-		break;                                                                                         \
+/* Goes on in the protocol's program, if it is there: a call through a constant index costs half of one through a
+ * variable. */
+static __always_inline void stream_call_protocol(void *ctx, void *programs, u8 protocol, u32 stride, u32 slot)
+{
+	switch (protocol) {
+#define STREAM_PROTOCOL(number, name)                                                                          \
+	case number:                                                                                           \
+		bpf_tail_call_static(ctx, programs, number * stride + slot);                                   \
+		break;
+#include "protocol/protocols.h"
+#undef STREAM_PROTOCOL
 	}
+}
 
 /* The call moved nothing, or only looked: its context must not serve another. */
 static __always_inline void stream_forget(struct sock *sk, bool sends, bool failed, enum stream_provider provider)
@@ -233,7 +236,7 @@ static __always_inline u8 stream_deliver(struct sock *sk, int length, int flags,
 	SEC("tp_btf/" hook)                                                                                    \
 	int BPF_PROG(name, struct sock *sk, int length, int call_flags)                                        \
 	{                                                                                                      \
-		STREAM_CALL_PROTOCOL(ctx, &stream_length_programs,                                             \
+		stream_call_protocol(ctx, &stream_length_programs,                                             \
 				     stream_deliver(sk, length, flags, sends, provider, slot), STREAM_SLOTS, slot);  \
 		return 0;                                                                                      \
 	}
@@ -268,7 +271,7 @@ STREAM_RECEIVED_PROGRAM(stream_received_context_backup, FROM_CONTEXT, 3)
 SEC("fexit/tcp_sendmsg")
 int BPF_PROG(stream_send_exit, struct sock *sk, struct msghdr *msg, size_t size, int result)
 {
-	STREAM_CALL_PROTOCOL(ctx, &stream_send_programs, stream_deliver(sk, result, 0, true, FROM_CONTEXT, 0), 1, 0);
+	stream_call_protocol(ctx, &stream_send_programs, stream_deliver(sk, result, 0, true, FROM_CONTEXT, 0), 1, 0);
 	return 0;
 }
 
@@ -276,7 +279,7 @@ SEC("fexit/tcp_recvmsg")
 int BPF_PROG(stream_receive_exit, struct sock *sk, struct msghdr *msg, size_t size, int flags, int *address_length,
 	     int result)
 {
-	STREAM_CALL_PROTOCOL(ctx, &stream_receive_programs, stream_deliver(sk, result, flags, false, FROM_CONTEXT, 2), 1,
+	stream_call_protocol(ctx, &stream_receive_programs, stream_deliver(sk, result, flags, false, FROM_CONTEXT, 2), 1,
 			     0);
 	return 0;
 }
@@ -286,7 +289,7 @@ SEC("fexit/tcp_recvmsg")
 int BPF_PROG(stream_receive_exit_nonblock, struct sock *sk, struct msghdr *msg, size_t size, int nonblock, int flags,
 	     int *address_length, int result)
 {
-	STREAM_CALL_PROTOCOL(ctx, &stream_receive_programs,
+	stream_call_protocol(ctx, &stream_receive_programs,
 			     stream_deliver(sk, result, nonblock ? flags | MSG_DONTWAIT : flags, false, FROM_CONTEXT, 2), 1,
 			     0);
 	return 0;
@@ -296,6 +299,6 @@ int BPF_PROG(stream_receive_exit_nonblock, struct sock *sk, struct msghdr *msg, 
 SEC("fexit/tcp_sendpage")
 int BPF_PROG(stream_sendpage_exit, struct sock *sk, void *page, int offset, size_t size, int flags, int result)
 {
-	STREAM_CALL_PROTOCOL(ctx, &stream_sendpage_programs, stream_deliver(sk, result, 0, true, FROM_NOWHERE, 1), 1, 0);
+	stream_call_protocol(ctx, &stream_sendpage_programs, stream_deliver(sk, result, 0, true, FROM_NOWHERE, 1), 1, 0);
 	return 0;
 }

@@ -4,7 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { ProbeError } from '../kernel/loader.ts';
 import type { CoreFeature, RunningCore } from '../probes/core.ts';
 import { PROBES } from '../probes/definitions.ts';
-import type { AnyProbe, ProbeContext, ProbeSettings, RunningProbe } from '../probes/probe.ts';
+import type { AnyProbe, ProbeContext, ProbeSettings, RunningProbe, StreamSettings } from '../probes/probe.ts';
 import type { ProbeStatus } from './status.ts';
 
 /** A probe, or what probes share, that runs. */
@@ -66,7 +66,7 @@ export class ProbeSet {
    * @throws ProbeError where some failed and none is left.
    */
   async start(
-    context: Omit<ProbeContext, 'shared' | 'core'>,
+    context: Omit<ProbeContext, 'shared' | 'core' | 'stream'>,
     startCore: (features: ReadonlySet<CoreFeature>) => RunningCore,
   ): Promise<void> {
     const share = this.#share.bind(this);
@@ -74,6 +74,7 @@ export class ProbeSet {
     const whole: ProbeContext = {
       ...context,
       shared: share,
+      stream: this.#streamSettings(),
       get core() {
         return share('core', () => startCore(features));
       },
@@ -91,6 +92,14 @@ export class ProbeSet {
   #coreFeatures(): ReadonlySet<CoreFeature> {
     const enabled = this.#probes.filter(({ name }) => this.#settings[name]?.enabled === true);
     return new Set(enabled.flatMap(({ core }) => core ?? []));
+  }
+
+  #streamSettings(): StreamSettings {
+    const wanted = this.#probes.map(({ name, stream }) => {
+      const settings = this.#settings[name];
+      return settings?.enabled === true ? stream?.(settings) : undefined;
+    });
+    return Object.assign({}, ...wanted);
   }
 
   async #startOne(definition: AnyProbe, context: ProbeContext): Promise<Outcome> {

@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import type { Config } from '../config/schema.ts';
 import type { HostedIdentity } from '../identity/create.ts';
 import type { BpfLoader, LoadedProbe } from '../kernel/loader.ts';
+import type { StreamOptions } from '../kernel/stream.ts';
 import type { AttributeDefinition, CommonAttributeName } from '../telemetry/attributes.ts';
 import type { Source } from '../telemetry/collector.ts';
 import type { MetricDefinition } from '../telemetry/definition.ts';
@@ -17,6 +18,9 @@ import type { CoreFeature, RunningCore } from './core.ts';
 
 /** Attributes that a probe declares for its own metrics, by name. */
 export type OwnAttributes = Readonly<Record<string, AttributeDefinition>>;
+
+/** What a probe may want of the stream layer, which all protocols share. */
+export type StreamSettings = Partial<Pick<StreamOptions, 'provider' | 'maxEntries'>>;
 
 /** The least that the settings of a probe hold. */
 export interface ProbeSettings {
@@ -61,6 +65,8 @@ export interface ProbeDefinition<
   readonly traffic?: readonly TransportTraffic[];
   /** Bucket bounds by metric, where the settings choose them instead of the catalogue. */
   buckets?(settings: z.output<S>): Readonly<Record<string, readonly number[]>>;
+  /** What its settings say about the stream layer, whichever probe starts that. One probe says it. */
+  stream?(settings: z.output<S>): StreamSettings;
   /** `() => import('./index.ts')`. */
   load(): Promise<ProbeModule<S>>;
 }
@@ -102,6 +108,8 @@ export interface ProbeContext {
   readonly log: Log;
   /** The configuration beside the probes' own sections: `detail`, `limits`, `identity`, ... */
   readonly config: Omit<Config, 'probes'>;
+  /** For the stream layer: what the settings of all enabled probes want of it (exporter/probes/requests/stream.ts). */
+  readonly stream: StreamSettings;
   /**
    * What several probes share and what runs only where one of them does (the stream layer): the first call starts it,
    * later ones get the same. Its sources are read before those of the probe that asked first; it is closed after all

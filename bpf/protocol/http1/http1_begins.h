@@ -3,7 +3,10 @@
  * Could a connection that begins with these bytes be HTTP/1? For the classification of connections
  * (stream/classify.h), so it needs to be cheap, and right only where it says no: the parser decides.
  */
-#pragma once
+#ifdef STREAM_PROTOCOL
+STREAM_PROTOCOL(STREAM_HTTP1, http1)
+#elif !defined(HTTP1_BEGINS_H)
+#define HTTP1_BEGINS_H
 
 #include "stream/base.h"
 
@@ -49,3 +52,4 @@ static __always_inline bool http1_begins(const u8 *bytes, u32 length, bool is_an
 	}
 	return false;
 }
+#endif

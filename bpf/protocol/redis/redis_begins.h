@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* Do the first bytes of a connection look like Redis? Asked before anything is known of it (bpf/stream/classify.h). */
-#pragma once
+#ifdef STREAM_PROTOCOL
+STREAM_PROTOCOL(STREAM_REDIS, redis)
+#elif !defined(REDIS_BEGINS_H)
+#define REDIS_BEGINS_H
 
 #include "stream/base.h"
 
@@ -69,3 +72,4 @@ static __always_inline bool redis_begins(const u8 *bytes, u32 length, bool is_an
 		return redis_looks_like_list(bytes, length);
 	return redis_looks_inline(bytes, length);
 }
+#endif

@@ -21,5 +21,6 @@ export const http: ProbeDefinition<
   requests: [HTTP_REQUESTS],
   buckets: ({ duration_buckets_seconds: bounds }) =>
     Object.fromEntries(TIMED.map((metric) => [metric, bounds])),
+  stream: ({ provider, routes }) => ({ provider, maxEntries: { request_names: routes.max_paths } }),
   load: () => import('./index.ts'),
 };

@@ -10,7 +10,7 @@ import type { SpanSink } from '../../telemetry/spans/types.ts';
 import type { SeriesStore } from '../../telemetry/store.ts';
 import type { RunningCore } from '../core.ts';
 import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
-import { type RequestStream, startStream } from '../requests/stream.ts';
+import { type RequestStream, sharedStream, startStream } from '../requests/stream.ts';
 import { needsExactPaths, OVERFLOW_ROUTE, RouteBook } from './routes.ts';
 import { spanRecord } from './samples.ts';
 import { HttpNames } from './series.ts';
@@ -65,25 +65,20 @@ function http1Rodata({ sampling, routes, idle_seconds }: HttpConfig): Record<str
   };
 }
 
-/** The stream layer, as this probe's settings want it. */
-function streamFor({ loader, config, core, spans }: HttpProbeOptions): RequestStream {
-  const { routes, provider } = config.probes.http;
-  return startStream({
-    loader,
-    core,
-    provider,
-    maxEntries: { request_names: routes.max_paths },
-    rodata: { stream_stats: config.bpf?.stats ?? false },
-    spans,
-  });
-}
-
 /**
  * Loads and attaches the stream layer and the probe; requests are counted from here on.
  * @throws ProbeError when the kernel refuses what cannot be done without; the message says what and why.
  */
 export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
-  const stream = streamFor(options);
+  const { loader, config, core, spans } = options;
+  const stream = startStream({
+    loader,
+    core,
+    spans,
+    provider: config.probes.http.provider,
+    maxEntries: { request_names: config.probes.http.routes.max_paths },
+    rodata: { stream_stats: config.bpf?.stats ?? false },
+  });
   try {
     return addHttp1(options, stream);
   } catch (error) {
@@ -95,8 +90,7 @@ export function createHttpProbe(options: HttpProbeOptions): HttpProbe {
 function start(context: ProbeContext, settings: HttpConfig): RunningProbe {
   const { loader, core, config, store, spans } = context;
   const options = { loader, core, config: { ...config, probes: { http: settings } }, store, spans };
-  const stream = context.shared('stream', () => streamFor(options));
-  const { source, http1 } = addHttp1(options, stream);
+  const { source, http1 } = addHttp1(options, sharedStream(context));
   return {
     sources: [source],
     objects: [http1],
@@ -126,7 +120,7 @@ function addHttp1({ config, store, shards }: HttpProbeOptions, stream: RequestSt
     },
     record: (sample) => spanRecord(sample, names),
     exemplar: ({ key, name }, record, identity) => {
-      const histogram = source.histogram(key, name);
+      const histogram = source.seriesOf(key, name)?.duration;
       if (histogram !== undefined) addExemplar(histogram, record, identity);
     },
     unnamed: () => lost('http_span_unnamed'),

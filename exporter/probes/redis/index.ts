@@ -5,7 +5,7 @@ import type { LoadedProbe } from '../../kernel/loader.ts';
 import { createLost } from '../../telemetry/lost.ts';
 import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
-import { type RequestStream, startStream } from '../requests/stream.ts';
+import { type RequestStream, sharedStream } from '../requests/stream.ts';
 import { DURATIONS } from './metrics.ts';
 import { spanRecord } from './samples.ts';
 import { RedisNames } from './series.ts';
@@ -61,17 +61,8 @@ export function addRedis(
 }
 
 function start(context: ProbeContext, settings: RedisConfig): RunningProbe {
-  const { loader, core, config, store, spans } = context;
-  const stream = context.shared('stream', () =>
-    startStream({
-      loader,
-      core,
-      provider: 'auto',
-      rodata: { stream_stats: config.bpf?.stats ?? false },
-      spans,
-    }),
-  );
-  const { source, redis } = addRedis({ store, config, settings }, stream);
+  const { config, store } = context;
+  const { source, redis } = addRedis({ store, config, settings }, sharedStream(context));
   return {
     sources: [source],
     objects: [redis],

@@ -76,6 +76,31 @@ export interface Sample {
   readonly reason: SamplingReason;
 }
 
+/** What a span record has of a sample whatever its protocol is: all but protocol, operation, status and detail. */
+export function spanFields(sample: Sample) {
+  const { key, name, edge, client, server } = sample;
+  return {
+    kind: sample.kind,
+    startUnixNano: sample.startUnixNano,
+    endUnixNano: sample.endUnixNano,
+    client: edge.client,
+    server: edge.server,
+    serverAddress: server.address,
+    serverPort: server.port,
+    clientAddress: client.address,
+    ...(client.port === 0 ? {} : { clientPort: client.port }),
+    ...(name === '' ? {} : { target: name }),
+    ...(key.error === '' ? {} : { broken: key.error }),
+    context: sample.context,
+    traceId: sample.traceId,
+    spanId: sample.spanId,
+    parent: sample.parent,
+    reason: sample.reason,
+    requestBytes: sample.requestBytes,
+    responseBytes: sample.responseBytes,
+  };
+}
+
 export interface SamplesOptions {
   readonly btf: Btf;
   readonly records: RequestRecords;

@@ -12,7 +12,7 @@ import {
 import type { Source } from '../../telemetry/collector.ts';
 import type { SpanIdentity, SpanRecord, SpanSink } from '../../telemetry/spans/types.ts';
 import type { RunningCore } from '../core.ts';
-import type { RunningProbe } from '../probe.ts';
+import type { ProbeContext, RunningProbe } from '../probe.ts';
 import { createEventReader } from './events.ts';
 import { type NameBook, Names } from './names.ts';
 import { RequestRecords, readCount } from './records.ts';
@@ -288,6 +288,20 @@ export function startStream(options: RequestStreamOptions): RequestStream {
   return new Stream(
     loadStream({ ...options, requestRodata: { request_spans: spans !== undefined } }),
     options,
+  );
+}
+
+/** The stream layer that all protocols share; the first probe that asks starts it. */
+export function sharedStream({ shared, loader, core, config, spans, stream }: ProbeContext): RequestStream {
+  return shared('stream', () =>
+    startStream({
+      loader,
+      core,
+      spans,
+      provider: 'auto',
+      rodata: { stream_stats: config.bpf.stats },
+      ...stream,
+    }),
   );
 }
 

@@ -1,6 +1,6 @@
 // What the kernel counted of one protocol's requests, turned into differences for the protocol's series at every
 // collection: gives elements their names, waits for those that have none yet, and lets go of what is done. The protocol's
-// own source (exporter/probes/http/source.ts, for one) makes it.
+// source (source.ts) asks for it.
 import type { BpfMap } from '../../kernel/native.ts';
 import type { Gauge } from '../../telemetry/store.ts';
 import type { EdgeDirectory, NamedEdge } from '../edges.ts';

@@ -12,7 +12,7 @@ beforeEach(() => {
   events = [];
 });
 
-const CONTEXT = {} as Omit<ProbeContext, 'shared' | 'core'>;
+const CONTEXT = {} as Omit<ProbeContext, 'shared' | 'core' | 'stream'>;
 
 const noCore = (): never => {
   throw new Error('no probe asked for the core');
@@ -153,6 +153,21 @@ describe('what probes share', () => {
       'probe closes',
       'stream closes',
     ]);
+  });
+
+  test('is told what the settings of all that are on want of it, whichever starts it', async () => {
+    let told: unknown;
+    const first = define('a', [], ({ stream }) => {
+      told = stream;
+      return running('a');
+    });
+    const wanting = (name: string, provider: 'kprobe' | 'fentry') => ({
+      ...define(name),
+      stream: () => ({ provider }),
+    });
+    const set = setOf([first, wanting('b', 'kprobe'), wanting('c', 'fentry')], ['c']);
+    await set.start(CONTEXT, noCore);
+    expect(told).toEqual({ provider: 'kprobe' });
   });
 
   test('that is refused is tried once, and refuses all that use it', async () => {
