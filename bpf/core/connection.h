@@ -206,8 +206,13 @@ static __always_inline u32 on_transition(struct sock *sk, int before, int after,
 		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (state && state->self == (u64)sk) {
-		if (state->tcp_state == after)
-			return 0; /* the backup program has been here */
+		if (state->tcp_state == after) {
+			/* The backup program has been here. It comes after the first, though: what that one finds is an
+			 * attempt to connect whose failure nobody saw. */
+			if (!first || after != TCP_SYN_SENT)
+				return 0;
+			count_lost(LOST_SOCKET_UNSEEN);
+		}
 		state->tcp_state = after;
 	}
 	if (after == TCP_SYN_SENT)
