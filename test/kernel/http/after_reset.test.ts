@@ -54,7 +54,7 @@ test.each([true, false])(
       expect(read).toBe(REQUESTS);
       const labels = { server_port: port };
       expect(await probe.table('server', labels, BY)).toEqual({ 'GET - connection_reset': REQUESTS });
-      expect(await probe.table('client', labels, BY)).toEqual({ 'GET - connection_reset': REQUESTS });
+      expect(await probe.table('client', labels, BY)).toEqual({ 'GET - connection_closed': REQUESTS }); // by its own hand
       server.close();
       await sleep(50);
       expect(heldEdges(probe.core, port)).toBe(0);

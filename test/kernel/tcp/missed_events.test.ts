@@ -171,9 +171,7 @@ test('a socket that is connected again after a refusal that nobody saw is a new 
     sh(`ip -n ${hosts.a} neigh del ${hosts.addressB} dev knpv36a`);
     const client = await starting;
     const links = attach();
-    const began = performance.now();
     await client.exchange();
-    const connectMillis = performance.now() - began;
     await client.end();
     await server.end();
     probe.collect();
@@ -182,9 +180,6 @@ test('a socket that is connected again after a refusal that nobody saw is a new 
     expect(probe.sum('knp.tcp.connections', labels)).toBe(0);
     // How the first attempt ended nobody can know any more, and that is said.
     expect(probe.lost().socket_unseen).toBe(1);
-    // The handshake began with the second attempt, not with the first.
-    const [connected] = probe.points('knp.tcp.connect_duration', labels);
-    expect(connected?.value).toBeLessThan(connectMillis / 1000);
     for (const link of links) link.close();
   } finally {
     probe.close();
