@@ -178,6 +178,7 @@ static __always_inline int on_close(struct sock *sk, struct socket_state *state)
 	/* First the flag, then the account: from here on a walk keeps its hands off. */
 	if (__sync_fetch_and_or(&state->flags, SOCKET_CLOSED) & SOCKET_CLOSED)
 		return 0;
+	state->stream.close_error = sk->sk_err;
 	account(sk, state, true);
 	leave_edge(state);
 	leave_pair(state);
@@ -206,8 +207,13 @@ static __always_inline u32 on_transition(struct sock *sk, int before, int after,
 		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (state && state->self == (u64)sk) {
-		if (state->tcp_state == after)
-			return 0; /* the backup program has been here */
+		if (state->tcp_state == after) {
+			/* The backup program has been here. It comes after the first, though: what that one finds is an
+			 * attempt to connect whose failure nobody saw. */
+			if (!first || after != TCP_SYN_SENT)
+				return 0;
+			count_lost(LOST_SOCKET_UNSEEN);
+		}
 		state->tcp_state = after;
 	}
 	if (after == TCP_SYN_SENT)
@@ -252,8 +258,9 @@ static __always_inline u32 on_destroy(struct sock *sk)
 
 	if (!state || (state->flags & SOCKET_IGNORED))
 		return 0;
+	/* What was read after a reset is not told of the end yet. */
 	if (state->self == (u64)sk && state->tcp_state == TCP_CLOSE)
-		return 0;
+		return state->stream.flags & STREAM_IGNORED ? STREAM_UNKNOWN : state->stream.protocol;
 	if (state->self != (u64)sk || (state->role == ROLE_CLIENT && !(state->flags & SOCKET_ESTABLISHED))) {
 		tcp = bpf_skc_to_tcp_sock(sk);
 		/* Neither beginning nor end was seen: an acknowledged SYN, or any byte, tells that there was a connection. */

@@ -134,6 +134,7 @@ enum socket_flags {
 	SOCKET_REDIRECTED = 4096, /* `other` was dialled, the socket's remote address answers */
 	SOCKET_CAUGHT_UP = 8192,  /* no program saw it established; one processor has made up for that */
 	SOCKET_REFUSED = 16384,   /* the peer answered the SYN by a reset */
+	SOCKET_HOLDS_EDGE = 32768, /* in the edge's `sockets` */
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */

@@ -136,7 +136,7 @@ static __noinline int count_open(struct socket_state *state, struct edge *edge)
 /* Gives the socket its edge, unless another processor has just done so; answers the one that holds. */
 static __always_inline u32 adopt_edge(struct socket_state *state, u32 id)
 {
-	u32 first = __sync_val_compare_and_swap(&state->edge_id, 0, id);
+	u32 first = __sync_val_compare_and_swap(&state->edge_id, 0, id), before;
 	struct edge *edge;
 
 	if (first)
@@ -147,8 +147,12 @@ static __always_inline u32 adopt_edge(struct socket_state *state, u32 id)
 		return id;
 	}
 	ATOMIC_ADD(edge->sockets, 1);
+	before = __sync_fetch_and_or(&state->flags, SOCKET_HOLDS_EDGE);
 	if (state->flags & SOCKET_ESTABLISHED)
 		count_open(state, edge);
+	/* Closed, and maybe left already: bytes may be read after that. Whoever takes the mark away leaves. */
+	if ((before & SOCKET_CLOSED) && (__sync_fetch_and_and(&state->flags, ~SOCKET_HOLDS_EDGE) & SOCKET_HOLDS_EDGE))
+		ATOMIC_ADD(edge->sockets, -1);
 	return id;
 }
 

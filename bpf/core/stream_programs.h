@@ -21,7 +21,8 @@ const volatile bool stream_programs_called = true;
 
 /* On tp_btf/inet_sock_set_state, after FIN_WAIT1, LAST_ACK and CLOSE: the socket's own accounts are taken. */
 STREAM_PROGRAMS(stream_end_programs);
-/* On tp_btf/tcp_destroy_sock, instead of CLOSE, where the kernel left the program out that would have seen it. */
+/* On tp_btf/tcp_destroy_sock, where the end is not told yet: the kernel left the program out that would have seen CLOSE, or
+ * a process went on reading what had arrived before that. */
 STREAM_PROGRAMS(stream_destroy_programs);
 /* On iter/bpf_sk_storage_map over `sockets`, for every socket whose stream has a protocol. */
 STREAM_PROGRAMS(stream_walk_programs);

@@ -32,7 +32,7 @@ struct stream {
 	u16 looks;    /* that were in vain, at a connection that was open before the agent */
 	u32 next_position[2]; /* by direction: the sequence number that comes next */
 	u8 positioned[2];     /* `next_position` is valid */
-	u16 reserved;
+	u16 close_error;      /* the socket's error when it closed; the process that is told of it takes it off the socket */
 	u32 reserved2;
 	u64 answered_ns; /* when something like an answer passed before it was classified; 0: never */
 	u64 reserved3[4];

@@ -193,7 +193,8 @@ static __noinline int leave_edge(struct socket_state *state)
 
 	if (!edge)
 		return 0;
-	ATOMIC_ADD(edge->sockets, -1);
+	if (__sync_fetch_and_and(&state->flags, ~SOCKET_HOLDS_EDGE) & SOCKET_HOLDS_EDGE)
+		ATOMIC_ADD(edge->sockets, -1);
 	if (__sync_fetch_and_and(&state->flags, ~SOCKET_OPEN) & SOCKET_OPEN)
 		ATOMIC_ADD(edge->open, -1);
 	return 0;

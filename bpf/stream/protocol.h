@@ -203,6 +203,9 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 	end->error = REQUEST_ERROR_CLOSED;
 	if (after == TCP_CLOSE) {
 		error = sk->sk_err;
+		state = error || before != TCP_CLOSE ? NULL : socket_state_of(sk);
+		if (state)
+			error = state->stream.close_error;
 		if (error == ETIMEDOUT)
 			end->error = REQUEST_ERROR_TIMED_OUT;
 		else if (error == ECONNRESET || error == EPIPE)
@@ -332,7 +335,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 	{                                                                                                      \
 		return name##_changes(sk, before, after);                                                      \
 	}                                                                                                      \
-	/* The same, late, where no program saw that it closed. */                                             \
+	/* The same, late, where the end is not told yet.         */                                             \
 	SEC("tp_btf/tcp_destroy_sock")                                                                         \
 	int BPF_PROG(name##_destroyed, struct sock *sk)                                                        \
 	{                                                                                                      \

@@ -6,6 +6,8 @@
  *   tcp_peer connect NAME ADDRESS PORT CONNECTIONS UP DOWN CLOSE THREADS
  *   tcp_peer hold    NAME ADDRESS PORT CONNECTIONS UP DOWN     keeps the connections open; each line on its
  *                    standard input moves UP and DOWN bytes once more over each, its end closes them
+ *   tcp_peer again   NAME ADDRESS PORT OTHER_PORT  connects to PORT, in vain, says so by "ready"; a line on its standard
+ *                    input connects the same socket to OTHER_PORT
  *   tcp_peer listen  NAME ADDRESS PORT BACKLOG     listens and never accepts
  *   tcp_peer pass    NAME ADDRESS PORT SERVER_NAME listens, and leaves accepting to a child of another name
  *
@@ -248,6 +250,20 @@ int main(int argc, char **argv)
 				    send_all(fds[i], NULL, request.up - sizeof(request)) ||
 				    receive_all(fds[i], NULL, request.down))
 					ADD(errors, 1);
+			print();
+		}
+	} else if (!strcmp(mode, "again")) {
+		int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (!connect(fd, (void *)&address, address_length))
+			die("connected");
+		printf("ready\n");
+		fflush(stdout);
+		char c;
+		while (read(0, &c, 1) > 0) {
+			((struct sockaddr_in *)&address)->sin_port = htons(number); /* where IPv6 has it too */
+			if (connect(fd, (void *)&address, address_length))
+				die("connect");
+			ADD(connections, 1);
 			print();
 		}
 	} else if (!strcmp(mode, "listen")) {

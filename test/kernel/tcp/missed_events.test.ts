@@ -159,3 +159,29 @@ test('a refusal that nobody saw is one all the same', async () => {
     probe.close();
   }
 });
+
+test('a socket that is connected again after a refusal that nobody saw is a new connection', async () => {
+  const probe = new Probe();
+  try {
+    const server = await startPeer(['serve', 'knp-missed-s', hosts.addressB, 21907, 1], hosts.b);
+    sh(`ip -n ${hosts.a} neigh replace ${hosts.addressB} lladdr 02:00:00:00:00:99 dev knpv36a`);
+    const starting = startPeer(['again', 'knp-missed-a', hosts.addressB, 21906, 21907], hosts.a);
+    while (ss('state syn-sent dport = :21906', hosts.a).length === 0) await sleep(5);
+    const attach = detachState(probe);
+    sh(`ip -n ${hosts.a} neigh del ${hosts.addressB} dev knpv36a`);
+    const client = await starting;
+    const links = attach();
+    await client.exchange();
+    await client.end();
+    await server.end();
+    probe.collect();
+    const labels = { reporter: 'client', client_workload: 'knp-missed-a' };
+    expect(probe.sum('knp.tcp.connections_opened', { ...labels, server_port: 21907 })).toBe(1);
+    expect(probe.sum('knp.tcp.connections', labels)).toBe(0);
+    // How the first attempt ended nobody can know any more, and that is said.
+    expect(probe.lost().socket_unseen).toBe(1);
+    for (const link of links) link.close();
+  } finally {
+    probe.close();
+  }
+});
