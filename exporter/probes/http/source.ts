@@ -17,8 +17,8 @@ const LOST = 'lost_';
 const UNPARSED = {
   upgraded: 'upgrade',
   connected: 'connect',
-  broken: 'malformed',
-  joined: 'joined_midway',
+  desynced: 'malformed',
+  resynced: 'joined_midway',
 } as const;
 
 /** Kinds of `knp.http.events`, by the kernel's counter. */
