@@ -38,8 +38,8 @@ enum request_counter {
 	REQUEST_IGNORED,	  /* connections that were classified as of no known protocol */
 	REQUEST_UPGRADED,	  /* connections that speak another protocol from here on */
 	REQUEST_CONNECTED,	  /* the same, by CONNECT */
-	REQUEST_BROKEN,		  /* desynchronised: not followed until a next request was recognised */
-	REQUEST_JOINED,		  /* connections taken up again, or first, in their middle */
+	REQUEST_DESYNCED,	  /* desynchronised: not followed until a next request was recognised */
+	REQUEST_RESYNCED,	  /* connections taken up again, or first, in their middle */
 	REQUEST_NAME_EVENTS,	  /* messages to userspace: a name seen for the first time */
 	REQUEST_SPAN_EVENTS,	  /* the same: a sampled request */
 	REQUEST_COUNTERS,

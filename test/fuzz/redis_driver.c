@@ -87,7 +87,7 @@ int main(void) {
       for (unsigned i = 0; i <= REQUEST_LOST_SPAN_LIMIT; i++)
         lost += request_user.counters[i];
       printf("{\"flags\":%u,\"lost\":%llu,\"waiting\":%d,\"joined\":%llu}\n", conn->base.flags, (unsigned long long)lost,
-             conn->queue.balance, (unsigned long long)request_user.counters[REQUEST_JOINED]);
+             conn->queue.balance, (unsigned long long)request_user.counters[REQUEST_RESYNCED]);
       fflush(stdout);
       memset(conn, 0, sizeof(*conn));
       memset(request_user.counters, 0, sizeof(request_user.counters));

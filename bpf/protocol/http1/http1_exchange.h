@@ -192,7 +192,7 @@ STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direct
 	}
 	if (!(conn->base.flags & CONN_PROVEN))
 		return 0; /* it never was HTTP: refused, not desynchronised */
-	http1_count(REQUEST_BROKEN, 1);
+	http1_count(REQUEST_DESYNCED, 1);
 	if (reason < REQUEST_COUNTERS)
 		http1_count(reason, lost ? lost : 1);
 	return 0;
@@ -212,6 +212,6 @@ static __always_inline void http1_resync(struct http1_conn *conn, struct http1_d
 	conn->base.epoch_number = requests->number;
 	conn->base.epoch++;
 	requests->epoch = conn->base.epoch;
-	http1_count(REQUEST_JOINED, 1);
+	http1_count(REQUEST_RESYNCED, 1);
 	__sync_fetch_and_and(&conn->base.flags, ~CONN_RESYNC);
 }

@@ -54,7 +54,7 @@ static __always_inline void redis_join(struct redis_conn *conn, struct redis_dir
 	queue->early_head = queue->early_tail = queue->early_taken = 0;
 	conn->database = REDIS_DATABASE_UNKNOWN;
 	conn->selected = conn->transaction = conn->silent = conn->silent_next = 0;
-	request_count(STREAM_REDIS, REQUEST_JOINED, 1);
+	request_count(STREAM_REDIS, REQUEST_RESYNCED, 1);
 	__sync_fetch_and_and(&conn->base.flags, ~CONN_RESYNC);
 }
 

@@ -91,7 +91,7 @@ STREAM_FUNCTION int redis_desync(struct redis_conn *conn, u32 direction, u32 cou
 	if (!(conn->base.flags & CONN_PROVEN))
 		return 0; /* never was Redis */
 	waiting = conn->queue.balance;
-	request_count(STREAM_REDIS, REQUEST_BROKEN, 1);
+	request_count(STREAM_REDIS, REQUEST_DESYNCED, 1);
 	if (counter < REQUEST_COUNTERS)
 		request_count(STREAM_REDIS, counter, waiting > 0 ? waiting : 1);
 	return 0;

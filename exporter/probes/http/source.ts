@@ -11,8 +11,8 @@ import { type HttpNames, HttpSeries, requestAttributes } from './series.ts';
 const UNPARSED = {
   upgraded: 'upgrade',
   connected: 'connect',
-  broken: 'malformed',
-  joined: 'joined_midway',
+  desynced: 'malformed',
+  resynced: 'joined_midway',
 } as const;
 
 /** Kinds of `knp.http.events`, by the kernel's counter. */
