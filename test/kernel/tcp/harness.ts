@@ -4,6 +4,7 @@ import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:c
 import { expect } from 'vitest';
 import { defaultConfig } from '../../../exporter/config/schema.ts';
 import { createHostIdentity, type HostIdentityOptions } from '../../../exporter/identity/host.ts';
+import type { KernelFeatures } from '../../../exporter/kernel/features.ts';
 import { BpfLoader } from '../../../exporter/kernel/loader.ts';
 import { type RunningCore, startCore } from '../../../exporter/probes/core.ts';
 import { createTcpProbe, type TcpProbe } from '../../../exporter/probes/tcp/index.ts';
@@ -136,11 +137,13 @@ export class Probe {
       includeSelf?: boolean;
       self?: number;
       identity?: HostIdentityOptions;
+      /** What the loader takes the kernel for. */
+      features?: KernelFeatures;
     } = {},
   ) {
     const config = defaultConfig();
     this.core = startCore({
-      loader: new BpfLoader(),
+      loader: new BpfLoader(options.features && { features: options.features }),
       config: {
         ...config,
         limits: { ...config.limits, ...options.limits },

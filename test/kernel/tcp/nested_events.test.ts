@@ -87,12 +87,12 @@ test('connections that end from both sides at once, exact on both', async () => 
       }
     }
     const missed = missedRuns(probe);
-    const { established, ...others } = probe.lost();
-    console.log(`programs left out ${missed} times, ${established} handshakes without their time`);
-    expect(others).toEqual(
-      Object.fromEntries(Object.entries(NOTHING_LOST).filter(([name]) => name !== 'established')),
-    );
-    expect(established).toBeLessThanOrEqual(missed);
+    const lost = probe.lost();
+    console.log(`programs left out ${missed} times, ${lost.established} handshakes without their time`);
+    // Where tracepoints are preempted even four programs may all be held up; what that costs is counted.
+    const preempted = probe.core.loaded.links.has('core_state_destroyed');
+    expect(lost).toEqual(preempted ? { ...NOTHING_LOST, established: expect.any(Number) } : NOTHING_LOST);
+    expect(lost.established).toBeLessThanOrEqual(missed);
   } finally {
     probe.close();
   }
