@@ -25,6 +25,11 @@ const CONNECTIONS: readonly Purpose[] = [
         needs: ['kernel:7.0'],
         caughtUp: ['core_state_destroyed'], // it makes up for what all the others have missed
       },
+      {
+        program: ['core_state', 'core_state_backup', 'core_state_destroyed'],
+        needs: ['tracepoint:tcp_destroy_sock'],
+        caughtUp: ['core_state_destroyed'],
+      },
       { program: ['core_state', 'core_state_backup'] },
     ],
   },

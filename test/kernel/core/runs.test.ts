@@ -63,7 +63,7 @@ test('a connection costs one run of each program per transition, and one per soc
   }
 });
 
-test('a connection with one HTTP request costs at most 27 runs at both ends, two for each transition', async (context) => {
+test('a connection with one HTTP request costs at most 29 runs at both ends: two for each transition, one for each socket freed', async (context) => {
   nativeOnly(context, 'counts what this kernel needs; others have other hooks');
   using _stats = enableBpfStats();
   const nginx = await Nginx.start('location / { return 200 "hello\\n"; }');
@@ -74,7 +74,7 @@ test('a connection with one HTTP request costs at most 27 runs at both ends, two
       run('python3', ['-c', CLIENT, String(nginx.port), String(CONNECTIONS)]),
     );
     expect(each).toBeGreaterThan(20);
-    expect(each).toBeLessThanOrEqual(27 * 1.01);
+    expect(each).toBeLessThanOrEqual(29 * 1.01);
     console.log(`runs of a connection with one request: ${each.toFixed(2)}`);
   } finally {
     probe.close();
