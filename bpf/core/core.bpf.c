@@ -35,7 +35,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  * work, and two more are there for the instants before and after. What all of them miss is made up for: that a connection
  * is established is seen at its next transition, by what asks for its state (socket_state_of), or when it ends; that it
  * has ended, when the socket is freed. Only the handshake's time is not known then, and perhaps the other end. That is no
- * substitute for a backup program: test/kernel/tcp/nested_events.test.ts makes the kernel leave out 2 % of all runs.
+ * substitute for a backup program: docs/design.md says what it would cost.
  */
 #define STATE_PROGRAM(name, first)                                                                             \
 	SEC("tp_btf/inet_sock_set_state")                                                                      \
