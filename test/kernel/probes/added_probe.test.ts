@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { PROBES } from '../../../exporter/probes/definitions.ts';
 import { ROOT } from '../../../scripts/architecture/files.ts';
 import { GUEST, nativeOnly } from '../../guests/scale.ts';
 import { pageFiles, Tree } from '../../testbed/tree.ts';
@@ -44,7 +45,7 @@ function overflow(tree: Tree): [port: number, dropped: number] {
 test('the agent runs it, shows its series and says how it is', async (context) => {
   nativeOnly(context, 'compiles');
   if (tree === undefined) throw new Error('there is no tree');
-  const off = ['tcp', 'http'].flatMap((name) => ['--set', `probes.${name}.enabled=false`]);
+  const off = PROBES.flatMap(({ name }) => ['--set', `probes.${name}.enabled=false`]);
   const args = [
     'exporter/cli/main.ts',
     'run',
