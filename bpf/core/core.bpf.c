@@ -34,8 +34,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  * Linux 7.0 made them preemptible, and a program that was preempted counts as running: there ours forbid it while they
  * work, and two more are there for the instants before and after. What all of them miss is made up for: that a connection
  * is established is seen at its next transition, by what asks for its state (socket_state_of), or when it ends; that it
- * has ended, when the socket is freed, where protocols are told too of requests read after a reset. Only the handshake's time is not known then, and perhaps the other end. That is no
- * substitute for a backup program: test/kernel/tcp/nested_events.test.ts makes the kernel leave out 2 % of all runs.
+ * has ended, when the socket is freed; requests that were read after a reset are told of there, too. Only the handshake's
+ * time is not known then, and perhaps the other end. That is no substitute for a backup program: docs/design.md says what
+ * it would cost.
  */
 #define STATE_PROGRAM(name, first)                                                                             \
 	SEC("tp_btf/inet_sock_set_state")                                                                      \
