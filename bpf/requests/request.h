@@ -107,6 +107,7 @@ struct request_conn {
 	u16 state_number; /* the same for its tracestate, which is in a map */
 	u16 state_length;
 	u8 pad2[4];
+	u64 began_ns; /* of the connection that this is of, as its socket says; 0: what follows from that is not filled in */
 	u8 remote[16];
 	u8 local[16];
 	u8 traceparent[TRACEPARENT + 1];

@@ -91,18 +91,20 @@ static __always_inline void stream_ignore(struct stream *stream)
 
 /* The bytes of a connection that is not classified yet. Says whether it is now. */
 static __always_inline bool stream_begins_with(struct stream_work *work, struct socket_state *state,
-					       struct request_control *control, u32 position)
+					       struct request_control *control)
 {
 	struct stream_call *call = &work->call;
 	struct stream *stream = &state->stream;
 	bool older = stream_is_older(state, control);
-	u8 direction = call->direction & 1, protocol;
+	u8 direction = call->direction & 1;
+	int protocol = STREAM_UNKNOWN - 1;
 
-	if (!(call->flags & STREAM_CALL_SEEN)) {
+	if (call->flags & STREAM_CALL_SEEN)
+		protocol = stream_classify(work, control->protocols & ~stream->refused);
+	if (protocol < STREAM_UNKNOWN) {
 		stream_unobserved(stream);
 		return false;
 	}
-	protocol = stream_classify(work, control->protocols & ~stream->refused);
 	if (protocol && (!older || direction == STREAM_REQUESTS)) {
 		call->flags |= STREAM_CALL_FIRST | (older ? STREAM_CALL_MIDWAY : 0);
 		call->answered_ns = older ? stream->answered_ns : 0;
@@ -172,7 +174,7 @@ static __always_inline bool stream_describe(struct stream_work *work, struct soc
 		return false;
 	if (stream_locate(call, sk, tcp, state, position, provider, sends) && !(flags & MSG_TRUNC))
 		call->flags |= STREAM_CALL_SEEN;
-	if (control && !stream_begins_with(work, state, control, position))
+	if (control && !stream_begins_with(work, state, control))
 		return false;
 	if (request_spans && !sends && !(flags & MSG_DONTWAIT)) {
 		current = bpf_get_current_task_btf();

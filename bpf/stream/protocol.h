@@ -85,27 +85,32 @@ static __noinline int stream_follow(struct sock *sk, struct request_conn *conn, 
 	return 1;
 }
 
-/* The state of a connection, made if this is its first call. */
+/* The state of a connection, made if this is its first call. The first calls of both directions may be under way at once, on
+ * two threads: each finds the other's, and one of them fills it in. */
 static __always_inline void *stream_conn_of(struct sock *sk, struct stream_call *call, void *conns, u32 protocol)
 {
 	struct request_conn *conn = bpf_sk_storage_get(conns, sk, 0, 0);
 	struct socket_state *state;
 
-	if (!(call->flags & STREAM_CALL_FIRST))
+	if (conn && !(call->flags & STREAM_CALL_FIRST))
 		return conn;
-	if (conn) { /* a socket that is used again */
-		bpf_sk_storage_delete(conns, sk);
-	}
-	conn = bpf_sk_storage_get(conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (conn) {
-		stream_follow(sk, conn, call, protocol);
-		return conn;
-	}
-	request_count(protocol, REQUEST_LOST_STORAGE, 1);
 	state = socket_state_of(sk);
-	if (state)
+	if (!state || state->stream.protocol != protocol)
+		return NULL; /* given back by the other thread's call */
+	if (conn && conn->began_ns && conn->began_ns != state->start_ns) { /* a socket that is used again */
+		bpf_sk_storage_delete(conns, sk);
+		conn = NULL;
+	}
+	if (!conn)
+		conn = bpf_sk_storage_get(conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!conn) {
+		request_count(protocol, REQUEST_LOST_STORAGE, 1);
 		state->stream.protocol = STREAM_UNKNOWN; /* looked at again */
-	return NULL;
+		return NULL;
+	}
+	if (!__sync_val_compare_and_swap(&conn->began_ns, 0, state->start_ns))
+		stream_follow(sk, conn, call, protocol);
+	return conn;
 }
 
 /* Nothing more is to be learnt from the socket: one look-up is what it costs from here on. */

@@ -83,6 +83,7 @@ export class ProbeSet {
       const outcome = await this.#startOne(probe, whole);
       this.#outcomes.set(probe.name, outcome);
     }
+    for (const { running } of this.#running) running.begin?.();
     const outcomes = this.#probes.map(({ name }) => this.#outcomes.get(name));
     const failed = outcomes.find((outcome) => outcome?.error !== undefined)?.error;
     if (failed !== undefined && outcomes.every((outcome) => outcome?.status.state !== 'attached'))

@@ -164,6 +164,8 @@ export interface StreamOptions {
   /** Of those that every object has (bpf/requests/maps.h). */
   readonly requestRodata?: Readonly<Record<string, VariableValue>>;
   readonly maxEntries?: Readonly<Record<string, number>>;
+  /** No connection is looked at before `begin()`: one that no protocol wants is ignored for good, so all must be there. */
+  readonly waits?: boolean;
 }
 
 export interface ProtocolOptions {
@@ -177,10 +179,12 @@ export interface ProtocolOptions {
 export interface KernelStream {
   readonly loaded: LoadedProbe;
   /**
-   * Loads a protocol's object; connections of it are followed from here on.
+   * Loads a protocol's object; connections of it are followed from here on, or from `begin()` on where that is waited for.
    * @throws ProbeError when the kernel refuses it. The others go on.
    */
   addProtocol(options: ProtocolOptions): { readonly number: number; readonly loaded: LoadedProbe };
+  /** All protocols are there. */
+  begin(): void;
   /** Are spans wanted? */
   setSampling(sampling: boolean): void;
   /** Detaches everything. Idempotent. */
@@ -197,12 +201,14 @@ const u32 = (value: number): Buffer => {
 class Control {
   readonly #map: BpfMap;
   readonly #at: { size: number; started: number; sampling: number; protocols: number };
+  #begun: boolean;
   #startedNs = 0n;
   #sampling = false;
   #protocols = 0;
 
-  constructor(map: BpfMap, btf: Btf) {
+  constructor(map: BpfMap, btf: Btf, begun: boolean) {
     this.#map = map;
+    this.#begun = begun;
     const layout = btf.layout('request_control');
     this.#at = {
       size: layout.size,
@@ -214,7 +220,12 @@ class Control {
 
   addProtocol(number: number): void {
     this.#protocols |= 1 << number;
-    // Connections that began before the last protocol came are joined midway.
+    if (this.#begun) this.begin();
+  }
+
+  /** Connections that began before now are joined midway, those that begin from now on are looked at once. */
+  begin(): void {
+    this.#begun = true;
     this.#startedNs = process.hrtime.bigint();
     this.#write();
   }
@@ -296,7 +307,7 @@ export function loadStream(options: StreamOptions): KernelStream {
     maxEntries,
     shares: CORE_MAPS,
   });
-  const control = new Control(loaded.map('request_control'), loaded.btf);
+  const control = new Control(loaded.map('request_control'), loaded.btf, options.waits !== true);
   const protocols: LoadedProbe[] = [];
   const cost = costReader(loaded);
   const addProtocol = ({ name, rodata = {} }: ProtocolOptions) => {
@@ -327,5 +338,6 @@ export function loadStream(options: StreamOptions): KernelStream {
     for (const protocol of protocols) protocol.close();
     loaded.close();
   };
-  return { loaded, addProtocol, setSampling: (sampling) => control.setSampling(sampling), close };
+  const begin = () => control.begin();
+  return { loaded, addProtocol, begin, setSampling: (sampling) => control.setSampling(sampling), close };
 }

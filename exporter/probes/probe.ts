@@ -120,6 +120,8 @@ export interface ProbeContext {
 
 /** A probe that counts. */
 export interface RunningProbe {
+  /** All probes have started, or failed: what has to wait for the last of them. */
+  begin?(): void;
   /** Read at each collection in this order, after those of the probes that started before. */
   readonly sources: readonly Source[];
   /** BPF objects it has loaded. The agent tells what their programs cost, which hooks they use, how full their maps are. */

@@ -46,7 +46,6 @@ struct http1_direction {
 /* Storage of a socket begins 8 bytes behind the start of a cache line: so each direction's and each exchange's lines do. */
 struct http1_conn {
 	struct request_conn base;
-	u64 pad;
 	struct http1_direction directions[2];
 	struct request exchanges[HTTP1_PIPELINE];
 };

@@ -248,6 +248,10 @@ class Stream implements RequestStream {
     });
   }
 
+  begin(): void {
+    this.#kernel.begin();
+  }
+
   drain(): void {
     for (let batch = this.#ring.take(); batch !== undefined; batch = this.#ring.take())
       this.#take(batch.buffer);
@@ -301,6 +305,7 @@ export function sharedStream({ shared, loader, core, config, spans, stream }: Pr
       provider: 'auto',
       rodata: { stream_stats: config.bpf.stats },
       ...stream,
+      waits: true,
     }),
   );
 }

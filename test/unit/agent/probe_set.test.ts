@@ -76,6 +76,15 @@ describe('starting', () => {
     expect(states(set)).toEqual({ a: 'attached', b: 'disabled' });
   });
 
+  test('what has to wait for the last begins when all have started, or failed', async () => {
+    const waits = () => ({ ...running('a'), begin: () => void events.push('a begins') });
+    await setOf([define('a', [], waits), define('b'), define('c', [], refuse('No hook.'))]).start(
+      CONTEXT,
+      noCore,
+    );
+    expect(events).toEqual(['a starts', 'b starts', 'c starts', 'a begins']);
+  });
+
   test('one that is refused says why, and the others go on', async () => {
     const set = setOf([define('a', [], refuse('No hook.')), define('b')]);
     await set.start(CONTEXT, noCore);
