@@ -2,8 +2,31 @@
 // Input, little-endian records: u8 kind, u32 length, bytes. Kinds: 0 a piece of the asking direction, 1 of the answering
 // one, 2/3 the same but joined to the next record's call (an iovec), 4 close, 5 bytes of direction `first byte` that are
 // not shown (u32 in the payload), 6 join midway, 7 do the bytes look like Redis (first byte: is an answer),
-// 8 the next call began so many steps before (u32), 9 end.
+// 8 the next call began so many steps before (u32), 9 end, 10 ends with an error (first byte), 11 while the next record is
+// worked at, as its first request is over: the connection ends with an error (first byte), or bytes of an answer come in.
 #include "redis_user.h"
+
+// What another processor does in the middle of a call.
+static struct {
+  struct redis_conn *conn;
+  struct redis_call *call;
+  u8 error;
+  struct user_piece answer;
+  bool armed;
+  u64 now;
+} meanwhile;
+
+static void do_meanwhile(void) {
+  struct request_end end = {.now_ns = meanwhile.now, .error = meanwhile.error};
+  if (!meanwhile.armed)
+    return;
+  meanwhile.armed = false;
+  redis_waiting(meanwhile.conn, 0); // a walk looks on
+  if (meanwhile.error)
+    redis_end(meanwhile.conn, &end);
+  else
+    user_call(meanwhile.conn, meanwhile.call, STREAM_ANSWERS, &meanwhile.answer, 1, meanwhile.now, meanwhile.now + 512);
+}
 
 static void print_ended(const struct request_conn *conn, const struct request *r, const struct request_end *end) {
   (void)conn;
@@ -12,6 +35,7 @@ static void print_ended(const struct request_conn *conn, const struct request *r
          r->operation == REDIS_COMMAND_OTHER ? "_OTHER" : (const char *)redis_command_names[r->operation].bytes,
          r->status, r->detail - 1, end->error, (unsigned long long)r->start_ns / 1024,
          (unsigned long long)r->first_byte_ns / 1024, (unsigned long long)r->end_ns / 1024, r->number);
+  do_meanwhile();
 }
 
 // Names by number, and that the tables are in order, without which nothing is found in them.
@@ -38,6 +62,8 @@ int main(void) {
   unsigned count = 0;
   u64 now = 1024, earlier = 0;
   request_user.ended = print_ended;
+  meanwhile.conn = conn;
+  meanwhile.call = calloc(1, sizeof(*call));
   print_names();
   for (;;) {
     u8 kind;
@@ -58,8 +84,16 @@ int main(void) {
       }
       continue;
     }
-    if (kind == 4) {
-      call->end.error = REQUEST_ERROR_CLOSED;
+    if (kind == 11) {
+      meanwhile.armed = true;
+      meanwhile.error = bytes[0];
+      meanwhile.answer.base = (u64)(uintptr_t)(bytes + 1);
+      meanwhile.answer.length = length - 1;
+      meanwhile.now = now;
+      continue; // the bytes are kept
+    }
+    if (kind == 4 || kind == 10) {
+      call->end.error = kind == 4 ? REQUEST_ERROR_CLOSED : bytes[0];
       call->end.now_ns = now;
       redis_end(conn, &call->end);
       now += 1024;

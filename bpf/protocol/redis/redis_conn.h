@@ -28,6 +28,27 @@ static __always_inline void redis_start_anew(struct redis_conn *conn, struct red
 		__builtin_memset(&conn->queue.asked, 0, sizeof(conn->queue.asked));
 }
 
+/*
+ * The answering side belongs to one at a time: nobody waits for it, who does not get it says what becomes of that.
+ */
+
+/* Takes the answering side, unless somebody has it. */
+static __always_inline bool redis_hold(struct redis_conn *conn)
+{
+	struct redis_direction *answers = &conn->directions[STREAM_ANSWERS];
+
+	if (__sync_lock_test_and_set(&conn->busy, 1))
+		return false;
+	if (answers->epoch != conn->base.epoch)
+		redis_start_anew(conn, answers, true);
+	return true;
+}
+
+static __always_inline void redis_let_go(struct redis_conn *conn)
+{
+	__sync_lock_test_and_set(&conn->busy, 0);
+}
+
 /* Does the window begin with "*N\r\n$", as every request of a client library? */
 static __always_inline bool redis_begins_list(const struct redis_window *window)
 {
@@ -66,10 +87,15 @@ static __always_inline bool redis_resync(struct redis_conn *conn, struct redis_c
 		__sync_lock_test_and_set(&conn->base.unmatched_ns, call->io.end_ns);
 		return !(conn->base.flags & CONN_RESYNC);
 	}
-	if (!redis_begins_list(&call->window) || conn->base.unmatched_ns > call->io.begin_ns)
+	if (!redis_begins_list(&call->window) || conn->base.unmatched_ns > call->io.begin_ns || !redis_hold(conn))
 		return false;
 	redis_join(conn, direction);
-	return true;
+	redis_let_go(conn);
+	if (conn->base.unmatched_ns <= call->io.begin_ns)
+		return true;
+	/* meanwhile redis_pass_over() dropped answers, perhaps this request's */
+	__sync_fetch_and_or(&conn->base.flags, CONN_RESYNC);
+	return false;
 }
 
 /*
@@ -199,8 +225,10 @@ STREAM_FUNCTION int redis_end_one(struct redis_conn *conn, struct request_end *e
 	struct request request;
 	u32 answers = 1;
 
-	if (!conn || !end || conn->queue.balance <= 0)
+	if (!conn || !end || *(volatile s32 *)&conn->queue.balance <= 0)
 		return 0;
+	if (end->error == REQUEST_ERROR_IDLE && (*(volatile u32 *)&conn->base.flags & CONN_RESYNC))
+		return 0; /* redis_pass_over() counted the others as lost */
 	asked = &conn->queue.asked;
 	if (!asked->left && !redis_load(&conn->queue))
 		return 0;
@@ -224,14 +252,21 @@ STREAM_FUNCTION int redis_end_one(struct redis_conn *conn, struct request_end *e
 /* All that wait end, by whoever has the answering side. */
 STREAM_FUNCTION int redis_end_all(struct redis_conn *conn, struct request_end *end)
 {
+	s32 left;
+
 	if (!conn || !end)
 		return 0;
 	for (u32 i = 0; i < REDIS_UNANSWERED; i++)
 		if (!redis_end_one(conn, end))
 			return 0;
-	if (conn->queue.balance > 0)
-		request_count(STREAM_REDIS, REQUEST_LOST_PIPELINE, conn->queue.balance);
-	conn->queue.balance = 0;
+	left = *(volatile s32 *)&conn->queue.balance;
+	if (left <= 0)
+		return 0;
+	if (end->error == REQUEST_ERROR_IDLE) /* the connection goes on, its words do not fit any more */
+		redis_desync(conn, STREAM_ANSWERS, REQUEST_LOST_PIPELINE);
+	else
+		request_count(STREAM_REDIS, REQUEST_LOST_PIPELINE, left);
+	__sync_fetch_and_sub(&conn->queue.balance, left);
 	return 0;
 }
 
@@ -243,58 +278,88 @@ static __always_inline bool redis_is_patient(struct redis_conn *conn)
 	return (asked->left || redis_load(&conn->queue)) && !asked->lost && redis_is_blocking(asked->command);
 }
 
-/* Takes the answering side, unless it is at work. */
-static __always_inline bool redis_hold(struct redis_conn *conn)
-{
-	struct redis_direction *answers = &conn->directions[STREAM_ANSWERS];
+#define REDIS_ENDERS 8 /* more than can meet at the end: each direction's thread, a walk, two ends */
 
-	if (__sync_lock_test_and_set(&conn->busy, 1))
-		return false;
-	if (answers->epoch != conn->base.epoch)
-		redis_start_anew(conn, answers, true);
-	return true;
+/* The connection has ended, and so does what waits. Who does not get the answering side leaves it to who has it, who looks
+ * here again after that. */
+STREAM_FUNCTION int redis_end_rest(struct redis_conn *conn)
+{
+	if (!conn)
+		return 0;
+	for (u32 i = 0; i < REDIS_ENDERS; i++) {
+		if (!redis_is_waited_for(conn) || !redis_hold(conn))
+			return 0;
+		redis_end_all(conn, &conn->ended);
+		redis_let_go(conn);
+	}
+	return 0;
 }
 
 STREAM_FUNCTION int redis_end(struct redis_conn *conn, struct request_end *end)
 {
 	if (!conn || !end)
 		return 0;
-	if (end->error != REQUEST_ERROR_IDLE)
+	if (end->error != REQUEST_ERROR_IDLE) {
+		if (!(conn->base.flags & CONN_ENDED))
+			conn->ended = *end;
 		__sync_fetch_and_or(&conn->base.flags, CONN_ENDED);
+		return redis_end_rest(conn);
+	}
 	if (!redis_hold(conn))
-		return 0; /* who reads answers ends them, or they are not idle */
-	if (conn->queue.balance > 0 && (end->error != REQUEST_ERROR_IDLE || !redis_is_patient(conn)))
+		return 0; /* somebody is at work, so it is not idle */
+	if (conn->queue.balance > 0 && !redis_is_patient(conn))
 		redis_end_all(conn, end);
-	__sync_lock_test_and_set(&conn->busy, 0);
+	redis_let_go(conn);
+	if (conn->base.flags & CONN_ENDED) /* meanwhile */
+		redis_end_rest(conn);
 	return 0;
 }
 
-/* The first request that waits. */
+/* The first request that waits. Looks at copies and holds nothing: where the answering thread moves on meanwhile, that
+ * request does not wait any more. */
 static __always_inline struct request *redis_waiting(struct redis_conn *conn, u32 i)
 {
-	struct redis_asked *asked = &conn->queue.asked;
-	bool known;
+	struct redis_queue *queue = &conn->queue;
+	u32 head = *(volatile u32 *)&queue->head, at = head;
+	struct redis_asked asked = queue->asked;
 
-	if (i || conn->queue.balance <= 0 || !redis_hold(conn))
+	if (i || queue->balance <= 0 || (conn->base.flags & CONN_RESYNC))
 		return NULL;
-	known = (asked->left || redis_load(&conn->queue)) && !asked->lost;
-	if (known)
-		redis_clear(&conn->waiting, asked->command, 0, asked->ticks << REDIS_TICK);
-	__sync_lock_test_and_set(&conn->busy, 0);
-	return known ? &conn->waiting : NULL;
+	if (conn->directions[STREAM_ANSWERS].epoch != conn->base.epoch)
+		__builtin_memset(&asked, 0, sizeof(asked)); /* of before: redis_start_anew() */
+	else if (asked.ticks != *(volatile u64 *)&queue->asked.ticks)
+		return NULL;
+	if ((!asked.left && !redis_load_from(queue, &asked, &at)) || asked.lost)
+		return NULL;
+	if (*(volatile u32 *)&queue->head != head)
+		return NULL;
+	redis_clear(&conn->waiting, asked.command, 0, asked.ticks << REDIS_TICK);
+	return &conn->waiting;
 }
 
 /*
  * The entrances.
  */
 
+/* Answers that came in while somebody else has the answering side: an idle end, or a request that joins anew. Which they
+ * answer is not known. */
+static __always_inline void redis_pass_over(struct redis_conn *conn, struct redis_call *call)
+{
+	call->io.total = 0;
+	__sync_lock_test_and_set(&conn->base.unmatched_ns, call->io.end_ns);
+	if (!(conn->base.flags & (CONN_LEFT | CONN_ENDED)))
+		redis_desync(conn, STREAM_ANSWERS, REQUEST_LOST_UNMATCHED);
+}
+
 /* All bytes of one call. Says whether it is still open whether this is Redis. */
 static __always_inline int redis_bytes(struct redis_conn *conn, struct redis_call *call)
 {
 	bool answers = call->io.direction == STREAM_ANSWERS, all = true;
 
-	if (answers)
-		__sync_lock_test_and_set(&conn->busy, 1);
+	if (answers && !redis_hold(conn)) {
+		redis_pass_over(conn, call);
+		return !(conn->base.flags & (CONN_PROVEN | CONN_RESYNC));
+	}
 	if (redis_begin_call(conn, call)) {
 		for (u32 i = 0; i < REDIS_STEPS; i++)
 			if (!redis_round(conn, call)) {
@@ -303,14 +368,10 @@ static __always_inline int redis_bytes(struct redis_conn *conn, struct redis_cal
 			}
 		redis_end_call(conn, call, all);
 	}
-	if (answers) {
-		__sync_lock_test_and_set(&conn->busy, 0);
-		if (conn->base.flags & CONN_ENDED) { /* meanwhile */
-			call->end.now_ns = call->io.end_ns;
-			call->end.error = REQUEST_ERROR_CLOSED;
-			redis_end(conn, &call->end);
-		}
-	}
+	if (answers)
+		redis_let_go(conn);
+	if (*(volatile u32 *)&conn->base.flags & CONN_ENDED) /* meanwhile */
+		redis_end_rest(conn);
 	return !(conn->base.flags & (CONN_PROVEN | CONN_RESYNC));
 }
 

@@ -7,6 +7,9 @@
  * `head`, and `balance` alone says what belongs together. It goes up by one for each answer that is expected and down by
  * one for each that came; who finds the other side's there takes it. What the other shall find is written before. An
  * answer may come first (a send is seen when it returns): then it waits in `early`, and the request takes it.
+ *
+ * `head` and `asked` move only by whoever holds the answering side (redis_conn.h): the thread that answers, who ends all
+ * that waits, who joins anew. The walk that only looks copies them.
  */
 #pragma once
 
@@ -196,12 +199,11 @@ static __always_inline void redis_take_back(struct redis_queue *queue)
 	redis_replace_word(queue, queue->tail.word);
 }
 
-/* The next request that waits; there must be one. Leaves it in `asked`; false where the queue makes no sense. */
-static __always_inline bool redis_load(struct redis_queue *queue)
+/* What waits behind `asked` and `*at`; there must be something. Moves both to it; false where the queue makes no sense. */
+static __always_inline bool redis_load_from(struct redis_queue *queue, struct redis_asked *asked, u32 *at)
 {
-	struct redis_asked *asked = &queue->asked;
 	u64 ticks = asked->ticks;
-	u32 head = queue->head;
+	u32 head = *(volatile u32 *)at;
 
 	for (u32 i = 0; i < REDIS_ROOM; i++) {
 		u32 word = *(volatile u32 *)redis_queue_word(queue, head), load = word & REDIS_LOAD_MASK;
@@ -252,8 +254,14 @@ same_call:
 	asked->argument = 0;
 found:
 	asked->left = 1;
-	*(volatile u32 *)&queue->head = head;
+	*(volatile u32 *)at = head;
 	return true;
+}
+
+/* The next request that waits, for who holds the answering side. Leaves it in `queue->asked`. */
+static __always_inline bool redis_load(struct redis_queue *queue)
+{
+	return redis_load_from(queue, &queue->asked, &queue->head);
 }
 
 /*

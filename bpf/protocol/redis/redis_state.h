@@ -42,7 +42,8 @@ struct redis_conn {
 	u32 channels;
 	u32 patterns;
 	u32 shards;
-	u32 busy; /* a thread is at work on the answering side */
+	u32 busy; /* somebody holds the answering side: redis_hold() */
+	struct request_end ended; /* with CONN_ENDED: how; what waits ends so by whoever holds the answering side */
 	struct request waiting; /* redis_waiting()'s */
 	struct redis_queue queue;
 };

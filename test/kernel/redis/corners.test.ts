@@ -1,8 +1,9 @@
 // Everything that Redis does beside answering one request after the other, with a real server: subscriptions, transactions,
 // blocking, MONITOR, silence, redirects, inline requests, big values, connections that break or were there before.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { scaled } from '../../guests/scale.ts';
 import { endAll } from '../http/harness.ts';
-import { Probe, Raw, RedisServer } from './harness.ts';
+import { Probe, Raw, RedisServer, run } from './harness.ts';
 
 let server: RedisServer;
 let probe: Probe;
@@ -179,6 +180,64 @@ describe('waiting', () => {
     const rows = await probe.table('client', server.port, ['command', 'status', 'error']);
     expect(rows).toEqual({ 'BLPOP - connection_closed': 1, 'PING - -': 1 });
   });
+});
+
+describe('a walk that looks at connections while they are at work', () => {
+  /** Collects, and so walks, without a pause until `work` is done. How often. */
+  async function walkDuring(work: Promise<unknown>): Promise<number> {
+    let done = false;
+    let walks = 0;
+    const stop = work.finally(() => {
+      done = true;
+    });
+    for (; !done; walks++) {
+      await probe.collect();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await stop;
+    return walks;
+  }
+
+  it('leaves every answer with its request: counts are those of the server, nothing is unmatched', async () => {
+    await begin();
+    const requests = String(scaled(400_000));
+    const args = ['-p', String(server.port), '-n', requests, '-P', '16', '-c', '20', '-q'];
+    const walks = await walkDuring(
+      run('redis-benchmark', [...args, '-t', 'set,get,incr,lpush'], { maxBuffer: 2 ** 26 }),
+    );
+    expect(walks).toBeGreaterThan(20);
+    expect(await probe.lost()).toEqual(before);
+    await expectCalls();
+  }, 300_000);
+
+  it('takes none of those that wait when the connection is reset', async () => {
+    await begin();
+    const rounds = scaled(300);
+    const commands = ['BLPOP', 'GET', 'INCR'];
+    const other = new Raw(server.port);
+    const resetAll = async () => {
+      for (let i = 0; i < rounds; i++) {
+        const client = new Raw(server.port);
+        await client.say(list('PING')).hear(/PONG/);
+        client.say(list('BLPOP', `queue ${i}`, '0') + list('GET', 'a') + list('INCR', 'n'));
+        await other.say(list('ECHO', 'x')).hear(/x\r\n$/); // so the server has read what came before
+        const closed = new Promise((resolve) => client.socket.once('close', resolve));
+        client.socket.resetAndDestroy();
+        await closed;
+      }
+    };
+    expect(await walkDuring(resetAll())).toBeGreaterThan(20);
+    await other.close();
+    for (const [side, how] of [
+      ['client', 'connection_closed'], // by itself
+      ['server', 'connection_reset'],
+    ] as const) {
+      const expected = Object.fromEntries(commands.map((command) => [`${command} ${how}`, rounds]));
+      const rows = await probe.table(side, server.port, ['command', 'error']);
+      expect(rows).toEqual({ ...expected, 'ECHO -': rounds, 'PING -': rounds });
+    }
+    expect(await probe.lost()).toEqual(before);
+  }, 300_000);
 });
 
 describe('what answers nothing', () => {

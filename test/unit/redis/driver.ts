@@ -14,6 +14,10 @@ export type Step =
       readonly began?: number;
     }
   | { readonly unseen: 'request' | 'answer'; readonly bytes: number }
+  /** All that waits ends, with one of `enum request_error`. */
+  | { readonly ends: number }
+  /** Once the first request of the next step is over, in the middle of that: an end with an error, or an answer. */
+  | { readonly meanwhile: number | Buffer }
   | 'close'
   | 'midway';
 
@@ -65,6 +69,13 @@ function record(kind: number, ...bytes: Buffer[]): Buffer {
 function encode(step: Step): Buffer[] {
   if (step === 'close') return [record(4)];
   if (step === 'midway') return [record(6)];
+  if ('ends' in step) return [record(10, Buffer.from([step.ends]))];
+  if ('meanwhile' in step)
+    return [
+      typeof step.meanwhile === 'number'
+        ? record(11, Buffer.from([step.meanwhile]))
+        : record(11, Buffer.from([0]), step.meanwhile),
+    ];
   if ('unseen' in step) {
     const payload = Buffer.alloc(5);
     payload[0] = step.unseen === 'answer' ? 1 : 0;
