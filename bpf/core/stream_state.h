@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * What the stream layer knows of a connection (see bpf/stream/). It lives in the socket's own state, so that a
- * connection costs one storage and one lookup for everything; a stream without a socket in hand (TLS in a library) keeps
- * the same structure in a map.
+ * connection costs one storage and one lookup for everything, and a second storage, its protocol's, only where it is
+ * followed; a stream without a socket in hand (TLS in a library) keeps the same structure in a map.
  */
 #pragma once
 

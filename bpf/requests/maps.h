@@ -7,7 +7,7 @@
 #include "core/edge.h"
 #include "requests/records.h"
 
-/* Set once, before loading, to the same in every object. */
+/* Set once, before loading: bounds and mask by protocol, the rest to the same in every object. */
 const volatile u64 request_bounds_ns[REQUEST_BOUNDS] = {5000000,   10000000,	25000000,   50000000,	75000000,
 							100000000, 250000000, 500000000,  750000000,	1000000000,
 							2500000000, 5000000000, 7500000000, 10000000000};

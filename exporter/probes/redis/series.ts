@@ -10,7 +10,7 @@ import { REDIS_REQUESTS } from './requests.ts';
 
 /** What is beyond what numbers can tell apart, in names and databases. */
 const OTHER = '_OTHER';
-/** `REDIS_DATABASE_*` of bpf/protocol/redis/redis_exchange.h. */
+/** `REDIS_DATABASE_*` of bpf/protocol/redis/redis_state.h. */
 const DATABASE_UNKNOWN = 0;
 const DATABASE_FIRST = 1;
 const DATABASE_OTHER = 255;
