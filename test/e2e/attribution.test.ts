@@ -78,8 +78,8 @@ describe.skipIf(reason)(`attribution${reason ? ` (skipped: ${reason})` : ''}`, (
       env: { KNP_LIMITS_EDGES: String(EDGES) },
       ...(apiServer && { apiServer }),
     });
-    const probes = parseExposition(await scrape(), (name) => name === 'knp_probe_info');
-    withHttp = probes.some(({ labels }) => labels.probe === 'http');
+    const probes = parseExposition(await scrape(), (name) => name === 'knp_probe_ready');
+    withHttp = probes.some(({ labels, value }) => labels.probe === 'http' && value === 1);
   }
 
   /** What it has said so far. */

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { PROBES } from '../../exporter/probes/definitions.ts';
 import manifest from '../../package.json' with { type: 'json' };
 import {
   BIN,
@@ -154,7 +155,7 @@ describe('a running agent', () => {
       ]);
       await agent.until(
         'stderr',
-        /^\d\d:\d\d:\d\d\.\d{3} INFO {2}measuring version=\S+ url=http:\S+ probes=\["tcp","http"\]$/m,
+        /^\d\d:\d\d:\d\d\.\d{3} INFO {2}measuring version=\S+ url=http:\S+ probes=\["core","stream","http","redis","tcp"\]$/m,
       );
       const { code, stderr } = await stopped(agent, 'SIGTERM');
       expect(code).toBe(0);
@@ -171,11 +172,9 @@ describe('a running agent', () => {
     expect((await stopped(agent, 'SIGTERM')).code).toBe(0);
   });
 
-  test('with the probe turned off it serves its own metrics and loads nothing', async () => {
-    const { agent, url } = await startAgent([], {
-      KNP_PROBES_TCP_ENABLED: 'false',
-      KNP_PROBES_HTTP_ENABLED: 'false',
-    });
+  test('with all probes turned off it serves its own metrics and loads nothing', async () => {
+    const off = PROBES.map(({ name }) => [`KNP_PROBES_${name.toUpperCase()}_ENABLED`, 'false']);
+    const { agent, url } = await startAgent([], Object.fromEntries(off));
     expect(programsOf(agent.child.pid as number)).toEqual([]);
     const { text } = await fetchText(`${url}/metrics`);
     expect(text).toContain('knp_build_info');

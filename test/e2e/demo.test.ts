@@ -26,6 +26,8 @@ const WITHOUT: readonly (readonly [prefix: string, reason: string])[] = [
   ['knp.kubernetes.', 'there is no Kubernetes API'],
   ['knp.otlp.', 'no OTLP receiver is configured'],
   ['knp.spans.', 'no OTLP receiver is configured'],
+  ['db.', 'no service of the shop asks a store'],
+  ['knp.db.', 'no service of the shop asks a store'],
   ['knp.agent.series_folded', 'no metric has reached the limit of series'],
 ];
 /** Labels that nothing in the demo has. */
