@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { groups } from '../../alerts/generate.ts';
+import { REQUEST_PROTOCOLS } from '../../exporter/probes/descriptors.ts';
 import {
   allowedValues,
   CATALOGUE,
@@ -29,7 +30,7 @@ const QUERY_BOUND = 400;
 /** By panel type. A node graph has at most 200 edges, and nodes at both of their ends. */
 const PANEL_BOUND: Readonly<Record<string, number>> = {
   timeseries: 50,
-  stat: 1,
+  stat: REQUEST_PROTOCOLS.length, // latencies of two protocols are never added up
   table: 200,
   heatmap: 20,
   nodeGraph: QUERY_BOUND,
@@ -69,6 +70,10 @@ const OWN: Labels = {
   'http.route': '/api/{id}',
   'url.scheme': 'http',
   'network.protocol.version': '1.1',
+  'db.system.name': 'redis',
+  'db.operation.name': 'GET',
+  'db.namespace': '0',
+  'db.response.status_code': 'WRONGTYPE',
 };
 
 /** The series of a metric in this cluster, as label texts. */
