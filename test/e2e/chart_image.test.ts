@@ -126,7 +126,8 @@ describe('image', () => {
     test('those of the chart are enough to load, attach and read every probe', () => {
       const output = agent(granted, 'doctor');
       expect(output).toMatch(/^preflight +ok /m);
-      expect(output).toMatch(/^tcp +attached +connection state /m);
+      expect(output).toMatch(/^core +attached +connection state /m);
+      expect(output).toMatch(/^stream +attached +payload /m);
       expect(output).toContain('all is well');
     });
 
