@@ -54,7 +54,10 @@ export function placeTailCalls(
 
 /** First its programs are taken out of the arrays, so that they are called no more, then the object goes. */
 export function closeWithTailCalls(object: BpfObject, placed: readonly PlacedCall[]): void {
-  for (const { map, index, program } of placed)
-    if (!object.closed && !map.object.closed) map.clearProgram(index, program);
-  object.close();
+  try {
+    for (const { map, index, program } of placed)
+      if (!object.closed && !map.object.closed) map.clearProgram(index, program);
+  } finally {
+    object.close();
+  }
 }

@@ -5,12 +5,13 @@ import type { LoadedProbe } from '../../kernel/loader.ts';
 import { createLost } from '../../telemetry/lost.ts';
 import { addExemplar } from '../../telemetry/spans/exemplars.ts';
 import type { Probe, ProbeContext, RunningProbe } from '../probe.ts';
+import type { RequestSource } from '../requests/source.ts';
 import { type RequestStream, sharedStream } from '../requests/stream.ts';
 import { DURATIONS } from './metrics.ts';
 import { spanRecord } from './samples.ts';
-import { RedisNames } from './series.ts';
+import { RedisNames, type RedisSeries } from './series.ts';
 import type { REDIS_SETTINGS } from './settings.ts';
-import { RedisSource } from './source.ts';
+import { createRedisSource } from './source.ts';
 
 export const probe: Probe<typeof REDIS_SETTINGS> = { start };
 
@@ -29,7 +30,7 @@ export interface RedisProbeOptions extends Pick<ProbeContext, 'store'> {
 export function addRedis(
   { store, config, settings, shards }: RedisProbeOptions,
   stream: RequestStream,
-): { readonly source: RedisSource; readonly redis: LoadedProbe } {
+): { readonly source: RequestSource<RedisSeries>; readonly redis: LoadedProbe } {
   const { sampling, idle_seconds } = settings;
   const lost = createLost(store);
   const requests = stream.add({
@@ -45,13 +46,13 @@ export function addRedis(
     shards,
     record: (sample) => spanRecord(sample, names),
     exemplar: ({ key }, record, identity) => {
-      const histogram = source.histogram(key);
+      const histogram = source.seriesOf(key, '')?.duration; // commands have no learnt names
       if (histogram !== undefined) addExemplar(histogram, record, identity);
     },
     unnamed: () => lost('redis_span_unnamed'),
   });
   const names = new RedisNames(requests.loaded.btf);
-  const source: RedisSource = new RedisSource({
+  const source: RequestSource<RedisSeries> = createRedisSource({
     requests,
     names,
     store,

@@ -13,7 +13,8 @@ import { BpfLoader, type LoadedProbe } from '../../../exporter/kernel/loader.ts'
 import { type RunningCore, startCore } from '../../../exporter/probes/core.ts';
 import { addRedis } from '../../../exporter/probes/redis/index.ts';
 import { DURATIONS } from '../../../exporter/probes/redis/metrics.ts';
-import type { RedisSource } from '../../../exporter/probes/redis/source.ts';
+import type { RedisSeries } from '../../../exporter/probes/redis/series.ts';
+import type { RequestSource } from '../../../exporter/probes/requests/source.ts';
 import { type RequestStream, startStream } from '../../../exporter/probes/requests/stream.ts';
 import { SeriesStore } from '../../../exporter/telemetry/store.ts';
 import { end, freePort, start, sumCounts } from '../http/harness.ts';
@@ -44,7 +45,7 @@ export class Probe {
   readonly core: RunningCore;
   readonly stream: RequestStream;
   readonly redis: LoadedProbe;
-  readonly source: RedisSource;
+  readonly source: RequestSource<RedisSeries>;
   #now = Date.now();
 
   constructor(options: { readonly features?: KernelFeatures } = {}) {
