@@ -48,12 +48,13 @@ export class RequestSource<S extends RequestSeries> {
     );
   }
 
-  /** What the kernel side lost since its start, by stage, as last read. */
+  /** What was lost since the start, by stage: in the kernel, as last read, and here. */
   lost(): Readonly<Record<string, number>> {
     const lost = Object.entries(this.#counters).filter(([name]) => name.startsWith(LOST));
-    return Object.fromEntries(
-      lost.map(([name, count]) => [`${this.name}_${name.slice(LOST.length)}`, count]),
-    );
+    return {
+      ...Object.fromEntries(lost.map(([name, count]) => [`${this.name}_${name.slice(LOST.length)}`, count])),
+      [`${this.name}_edge_gone`]: this.#table.edgeGone,
+    };
   }
 
   /** Adds to the store what was counted since the last call. A call meanwhile waits for the same end. */

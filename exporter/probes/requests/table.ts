@@ -11,6 +11,8 @@ import { type RequestKey, type RequestRecords, readCount } from './records.ts';
 const PATIENCE_MILLIS = 2000;
 /** Collections without change after which an element kept under a name's hash is removed. */
 const QUIET = 3;
+/** Collections after which what was counted on an edge that is not there is given up. One may be newer than the edges. */
+const ORPHANED = 3;
 /** The map of requests may be this full before elements that are idle are removed. */
 const FULL_SHARE = 0.75;
 const IDLE_COLLECTIONS = 20;
@@ -72,6 +74,8 @@ interface Tracked<S> {
   /** When it was first seen without a name, by performance.now(). */
   readonly sinceMillis: number;
   quiet: number;
+  /** Collections in a row in which something was counted on an edge that is not there. */
+  orphaned: number;
   round: number;
   /** The names that `series` was made for. */
   edge: NamedEdge | undefined;
@@ -81,9 +85,10 @@ interface Tracked<S> {
 export class RequestTable<S extends RequestSeries> {
   readonly #options: RequestTableOptions<S>;
   readonly #tracked = new Map<string, Tracked<S>>();
-  readonly #series = new Map<string, { edge: NamedEdge; series: S }>();
+  readonly #series = new Map<string, { edgeId: number; edge: NamedEdge; series: S }>();
   #active = new Map<string, Gauge>();
   #round = 0;
+  #edgeGone = 0;
 
   constructor(options: RequestTableOptions<S>) {
     this.#options = options;
@@ -106,6 +111,11 @@ export class RequestTable<S extends RequestSeries> {
     return this.#series.get(seriesKey(key, name))?.series;
   }
 
+  /** Requests that could not be counted since the start, for their edge was gone before they were read. */
+  get edgeGone(): number {
+    return this.#edgeGone;
+  }
+
   #account(keys: Buffer, keyAt: number, values: Buffer, at: number): void {
     const { records } = this.#options;
     const id = keys.toString('latin1', keyAt, keyAt + records.key.size);
@@ -123,6 +133,15 @@ export class RequestTable<S extends RequestSeries> {
     }
     tracked.quiet = 0;
     if (this.#resolve(tracked)) this.#add(tracked, values, at);
+    else if (this.#isGone(tracked.key.edgeId)) {
+      if (++tracked.orphaned >= ORPHANED) this.#remove(id, tracked);
+      return;
+    }
+    tracked.orphaned = 0;
+  }
+
+  #isGone(edgeId: number): boolean {
+    return this.#options.directory.key(edgeId) === undefined;
   }
 
   #track(keys: Buffer, at: number): Tracked<S> {
@@ -136,6 +155,7 @@ export class RequestTable<S extends RequestSeries> {
       name: waits ? undefined : (names?.nameOf(key.name) ?? ''),
       sinceMillis: performance.now(),
       quiet: 0,
+      orphaned: 0,
       round: this.#round,
       edge: undefined,
       series: undefined,
@@ -167,7 +187,7 @@ export class RequestTable<S extends RequestSeries> {
     const known = this.#series.get(id);
     if (known?.edge === edge) return known.series;
     const series = this.#options.series(edge, key, name);
-    this.#series.set(id, { edge, series });
+    this.#series.set(id, { edgeId: key.edgeId, edge, series });
     return series;
   }
 
@@ -176,13 +196,9 @@ export class RequestTable<S extends RequestSeries> {
     const { totals } = records;
     const { raw } = tracked;
     const grown = (offset: number) => readCount(values, at + offset) - readCount(raw, offset);
-    const buckets = (offset: number, count: number) => {
-      const out = new Float64Array(count);
-      for (let i = 0; i < count; i++) out[i] = grown(offset + totals.bucketStride * i);
-      return out;
-    };
+    const buckets = (offset: number, count: number) => this.#buckets(raw, values, at, offset, count);
     tracked.series?.add({
-      durations: buckets(totals.durations, bounds + 1),
+      durations: this.#durations(raw, values, at),
       durationSeconds: grown(totals.duration) / 1e9,
       firstBytes: buckets(totals.firstBytes, bounds + 1),
       firstByteSeconds: grown(totals.firstByte) / 1e9,
@@ -194,20 +210,38 @@ export class RequestTable<S extends RequestSeries> {
     values.copy(raw, 0, at, at + totals.size);
   }
 
+  /** What was added to `count` buckets. */
+  #buckets(raw: Buffer, values: Buffer, at: number, offset: number, count: number): Float64Array {
+    const { bucketStride } = this.#options.records.totals;
+    const out = new Float64Array(count);
+    for (let i = 0; i < count; i++) {
+      const bucket = offset + bucketStride * i;
+      out[i] = readCount(values, at + bucket) - readCount(raw, bucket);
+    }
+    return out;
+  }
+
+  #durations(raw: Buffer, values: Buffer, at: number): Float64Array {
+    const { records, bounds } = this.#options;
+    return this.#buckets(raw, values, at, records.totals.durations, bounds + 1);
+  }
+
   /**
    * Elements under a name's hash are not used any more once the kernel knows its number; elements of an edge that is
    * gone never will be.
    */
   #removeWhenDone(id: string, tracked: Tracked<S>): void {
-    const gone = this.#options.directory.key(tracked.key.edgeId) === undefined;
+    const gone = this.#isGone(tracked.key.edgeId);
     const provisional = tracked.key.nameHash !== 0n && tracked.name !== undefined;
     if (tracked.quiet >= QUIET && (gone || provisional)) this.#remove(id, tracked);
   }
 
   #remove(id: string, tracked: Tracked<S>): void {
     const last = this.#options.requests.lookupAndDelete(tracked.kernelKey);
-    if (last !== undefined && tracked.raw.compare(last) !== 0 && this.#resolve(tracked))
-      this.#add(tracked, last, 0);
+    if (last !== undefined && tracked.raw.compare(last) !== 0) {
+      if (this.#resolve(tracked)) this.#add(tracked, last, 0);
+      else this.#edgeGone += this.#durations(tracked.raw, last, 0).reduce((sum, count) => sum + count, 0);
+    }
     this.#tracked.delete(id);
     // What was counted under a name's hash shares its series with what the number counts from now on.
     if (tracked.name !== undefined && tracked.key.nameHash === 0n)
@@ -221,6 +255,9 @@ export class RequestTable<S extends RequestSeries> {
       if (tracked.round !== this.#round) this.#tracked.delete(id);
       else if (full && tracked.quiet >= IDLE_COLLECTIONS) this.#remove(id, tracked);
     }
+    // Not every series has an element that could take it along: the number that a name's hash stands for may never be used.
+    if (this.#round % IDLE_COLLECTIONS !== 0) return;
+    for (const [id, { edgeId }] of this.#series) if (this.#isGone(edgeId)) this.#series.delete(id);
   }
 
   #setActive(batch: RequestBatch): void {
