@@ -33,9 +33,9 @@ struct stream {
 	u32 next_position[2]; /* by direction: the sequence number that comes next */
 	u8 positioned[2];     /* `next_position` is valid */
 	u16 close_error;      /* the socket's error when it closed; the process that is told of it takes it off the socket */
-	u32 reserved2;
+	u32 pad;
 	u64 answered_ns; /* when something like an answer passed before it was classified; 0: never */
-	u64 reserved3[4];
+	u64 pad2[4];	 /* to the end of the cache line */
 };
 _Static_assert(sizeof(struct stream) == 64, "a stream is one cache line");
 

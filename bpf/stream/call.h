@@ -43,8 +43,7 @@ struct stream_call {
 	u8 flags;	   /* enum stream_call_flags */
 	u8 direction;	   /* enum stream_direction */
 	u8 error;	   /* enum request_error, of STREAM_CALL_END */
-	u8 protocol;
-	u8 pad[3];
+	u8 pad[4];
 };
 
 /* Moves on to the next piece. False: there is none, or it cannot be read. */

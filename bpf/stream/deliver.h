@@ -10,9 +10,6 @@
 
 const volatile u32 stream_stats = 0; /* 1: count what protocols cost. Set once, before loading */
 
-/* Looks at a connection that was open before the agent; one that came later is looked at once. */
-#define STREAM_LOOKS 1024
-
 STREAM_PROGRAM_ARRAY(stream_length_programs, STREAM_PROTOCOLS * STREAM_SLOTS);
 STREAM_PROGRAM_ARRAY(stream_send_programs, STREAM_PROTOCOLS);
 STREAM_PROGRAM_ARRAY(stream_receive_programs, STREAM_PROTOCOLS);

@@ -14,9 +14,6 @@
 
 #define EPIPE 32
 
-/* Looks at a connection that was open before the agent: see deliver.h. */
-#define STREAM_RETRIES 1024
-
 /*
  * Edges.
  */
@@ -135,7 +132,7 @@ static __noinline int stream_refuse(struct sock *sk, u32 protocol, bool again)
 	if (!state || !control)
 		return 0;
 	state->stream.protocol = STREAM_UNKNOWN;
-	if (!again || ++state->stream.looks >= STREAM_RETRIES)
+	if (!again || ++state->stream.looks >= STREAM_LOOKS)
 		state->stream.refused |= 1 << (protocol & (STREAM_PROTOCOLS - 1));
 	__sync_fetch_and_or(&state->stream.flags,
 			    control->protocols & ~state->stream.refused ? STREAM_UNOBSERVED : STREAM_IGNORED);

@@ -28,6 +28,7 @@
 #define STREAM_SLOTS 4
 #define STREAM_WORK 1536 /* bytes for a call and what its protocol needs while it works */
 #define STREAM_LOOK 64	 /* bytes that a connection is classified by */
+#define STREAM_LOOKS 1024 /* looks at a connection that was open before the agent; a later one is looked at once */
 
 /* What a protocol's programs cost: the kernel accounts the whole to the program that was entered. */
 struct stream_cost {

@@ -43,12 +43,21 @@ export interface NamesOptions {
   readonly learn: () => void;
 }
 
-/** Events whose edge has no name yet, at most; one beyond this is answered without its server's name. */
+/**
+ * Events whose edge has no name yet wait for it, at most so many and so long; beyond that they are answered without their
+ * server's name. An edge may be gone for good, and as long as one waits all edges are read for it.
+ */
 const MAX_WAITING = 1024;
+const PATIENCE_MILLIS = 10_000;
+
+interface WaitingName {
+  readonly event: NameEvent;
+  readonly sinceMillis: number;
+}
 
 export class Names {
   readonly #options: NamesOptions;
-  #waiting: NameEvent[] = [];
+  #waiting: WaitingName[] = [];
   /** Events taken in, for tests and the agent's own metrics. */
   received = 0;
 
@@ -63,24 +72,27 @@ export class Names {
   /** Takes in a batch of events and answers those whose edge is known. */
   take(events: readonly NameEvent[]): void {
     this.received += events.length;
-    this.#waiting.push(...events);
+    const sinceMillis = performance.now();
+    for (const event of events) this.#waiting.push({ event, sinceMillis });
     this.answer();
   }
 
-  /** Answers what waits for the name of its edge. `final`: with or without. */
-  answer(final = false): void {
+  /** Answers what waits for the name of its edge, and has it by now or waited long enough. */
+  answer(): void {
     if (this.#waiting.length === 0) return;
     const { protocol, directory, learn, map, records } = this.#options;
-    if (this.#waiting.some((event) => directory.name(event.edgeId) === undefined)) learn();
-    const still: NameEvent[] = [];
+    if (this.#waiting.some(({ event }) => directory.name(event.edgeId) === undefined)) learn();
+    const still: WaitingName[] = [];
+    const oldest = performance.now() - PATIENCE_MILLIS;
     const { size } = records.nameKey;
     const keys = Buffer.alloc(size * this.#waiting.length);
     const values = Buffer.alloc(4 * this.#waiting.length);
     let answered = 0;
-    for (const [i, event] of this.#waiting.entries()) {
+    for (const [i, waiting] of this.#waiting.entries()) {
+      const { event, sinceMillis } = waiting;
       const named = directory.name(event.edgeId);
-      if (named === undefined && !final && this.#waiting.length - i <= MAX_WAITING) {
-        still.push(event);
+      if (named === undefined && sinceMillis > oldest && this.#waiting.length - i <= MAX_WAITING) {
+        still.push(waiting);
         continue;
       }
       records.encodeNameKey(protocol, event, keys, answered * size);
