@@ -21,8 +21,9 @@ type Form = {
 
 const FORMS = {
   short: {
-    // Of HTTP the same traffic for every provider that the kernel offers: what may differ from kernel to kernel.
-    tests: ['tcp/accounts', 'tcp/failures', 'tcp/netem', 'http/providers'].map(
+    // What may differ from kernel to kernel: what the verifier makes of the programs, and of HTTP the same traffic for
+    // every provider that the kernel offers.
+    tests: ['core/verifier', 'tcp/accounts', 'tcp/failures', 'tcp/netem', 'http/providers'].map(
       (name) => `test/kernel/${name}.test.ts`,
     ),
     limitSeconds: 1800,
