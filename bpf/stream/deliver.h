@@ -8,7 +8,9 @@
 #include "stream/classify.h"
 #include "stream/locate.h"
 
-const volatile u32 stream_stats = 0; /* 1: count what protocols cost. Set once, before loading */
+/* Set once, before loading. */
+const volatile u32 stream_stats = 0; /* 1: count what protocols cost */
+const volatile bool stream_preemptible = true; /* may programs on tracepoints be preempted? See below */
 
 STREAM_PROGRAM_ARRAY(stream_length_programs, STREAM_PROTOCOLS * STREAM_SLOTS);
 STREAM_PROGRAM_ARRAY(stream_send_programs, STREAM_PROTOCOLS);
@@ -235,8 +237,13 @@ static __always_inline u8 stream_deliver(struct sock *sk, int length, int flags,
 	SEC("tp_btf/" hook)                                                                                    \
 	int BPF_PROG(name, struct sock *sk, int length, int call_flags)                                        \
 	{                                                                                                      \
-		stream_call_protocol(ctx, &stream_length_programs,                                             \
-				     stream_deliver(sk, length, flags, sends, provider, slot), STREAM_SLOTS, slot);  \
+		u8 protocol =                                                                                  \
+			stream_deliver(sk, length, flags, sends, provider, stream_preemptible ? slot : 0);     \
+                                                                                                               \
+		if (stream_preemptible)                                                                        \
+			stream_call_protocol(ctx, &stream_length_programs, protocol, STREAM_SLOTS, slot);      \
+		else                                                                                           \
+			stream_call_protocol(ctx, &stream_length_programs, protocol, STREAM_SLOTS, 0);         \
 		return 0;                                                                                      \
 	}
 #define STREAM_SENT_PROGRAM(name, provider, slot)                                                              \
@@ -250,6 +257,9 @@ static __always_inline u8 stream_deliver(struct sock *sk, int length, int flags,
  * task does meanwhile is missed. (To forbid preemption does not help: it then happens where it is allowed again, still
  * within the program.) There each hook has a backup program; the one that is free does the work. A miss takes two tasks
  * that were preempted at once on one processor, and is a counted loss like all unobserved bytes.
+ *
+ * Before that, no two of them are ever under way on one processor, so that all share one working space, and each protocol
+ * needs one program instead of one for each hook: it loads faster, and keeps less of the instruction cache busy.
  */
 STREAM_SENT_PROGRAM(stream_sent, FROM_SOCKET, 0)
 STREAM_SENT_PROGRAM(stream_sent_backup, FROM_SOCKET, 1)

@@ -23,8 +23,8 @@
 #include "requests/maps.h"
 #include "stream/call.h"
 
-/* Working spaces on a processor: one for each hook and program on it. A program may be preempted in the middle and
- * another run, but never the same one again. */
+/* Working spaces on a processor: one for each hook and program on it, where one may be preempted in the middle and another
+ * run, but never the same one again; else the first serves all. */
 #define STREAM_SLOTS 4
 #define STREAM_WORK 1536 /* bytes for a call and what its protocol needs while it works */
 #define STREAM_LOOK 64	 /* bytes that a connection is classified by */
@@ -55,7 +55,7 @@ struct {
 
 /*
  * The protocols' programs, an array for each prototype: a program can only call one that runs in the same kind of place.
- * Filled by userspace. sock_send_length and sock_recv_length have one prototype; there each slot has a program of its own.
+ * Filled by userspace. sock_send_length and sock_recv_length have one prototype; there each working space in use has a program.
  */
 #define STREAM_PROGRAM_ARRAY(name, count)                                                                      \
 	struct {                                                                                               \

@@ -10,7 +10,8 @@ import type { VariableValue } from './object.ts';
 
 export type Provider = 'fentry' | 'tracepoint' | 'kprobe';
 
-/** From here on a program may be preempted, and each hook has a backup program: see bpf/stream/deliver.h. */
+/** From here on a program may be preempted, each hook has a backup program, and each of them a working space of its own: see
+ * bpf/stream/deliver.h. */
 const PREEMPTIBLE_TRACEPOINTS: Feature = 'kernel:7.0';
 
 /** They say which socket a call was for and how it ended. */
@@ -100,7 +101,7 @@ const STREAM_MAPS = [
   'request_threads',
 ];
 
-/** STREAM_SLOTS of bpf/stream/stream.h. */
+/** STREAM_SLOTS of bpf/stream/stream.h: working spaces of a processor, by hook and program where these may be preempted. */
 const SLOTS = 4;
 
 /** One program of a protocol: where it is called from, and where in that array it goes. */
@@ -114,8 +115,8 @@ interface Callee {
 
 const plain = (protocol: number) => protocol;
 
-/** The programs of a protocol that the stream's programs in use will call. */
-function payloadCallees(inUse: ReadonlySet<string>): Callee[] {
+/** The programs of a protocol that the stream's programs in use will call. `preemptible`: each has a slot of its own. */
+function payloadCallees(inUse: ReadonlySet<string>, preemptible: boolean): Callee[] {
   const some = (pattern: RegExp) => [...inUse].some((program) => pattern.test(program));
   const slots = [
     [0, some(/^stream_sent(_entered|_context)?$/)],
@@ -124,7 +125,7 @@ function payloadCallees(inUse: ReadonlySet<string>): Callee[] {
     [3, some(/^stream_received(_context)?_backup$/)],
   ] as const;
   const callees: Callee[] = slots
-    .filter(([, used]) => used)
+    .filter(([slot, used]) => used && (preemptible || slot === 0))
     .map(([slot]) => ({
       program: `length${slot}`,
       array: 'stream_length_programs',
@@ -300,10 +301,11 @@ class CalledCost {
 export function loadStream(options: StreamOptions): KernelStream {
   const { loader, core, provider, maxEntries = {} } = options;
   const shared = { ...core.ownerRodata, ...options.requestRodata };
+  const preemptible = loader.features.missing(PREEMPTIBLE_TRACEPOINTS) === undefined;
   const loaded = loader.load({
     object: 'stream',
     programs: purposes(provider),
-    rodata: { ...shared, ...options.rodata },
+    rodata: { ...shared, stream_preemptible: preemptible, ...options.rodata },
     maxEntries,
     shares: CORE_MAPS,
   });
@@ -313,7 +315,7 @@ export function loadStream(options: StreamOptions): KernelStream {
   const addProtocol = ({ name, rodata = {} }: ProtocolOptions) => {
     const number = loaded.btf.enumerator('stream_protocol', `STREAM_${name.toUpperCase()}`);
     if (number === undefined) throw new Error(`the stream object knows no protocol ${name}`);
-    const callees = [...payloadCallees(programsOf(loaded)), ...coreCallees(programsOf(core.loaded))];
+    const callees = [...payloadCallees(programsOf(loaded), preemptible), ...coreCallees(programsOf(core.loaded))];
     const protocol = loader.load({
       object: name,
       programs: [],
