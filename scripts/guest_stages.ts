@@ -1,7 +1,7 @@
 // The guests' part of the test command: the kernel tests on Debian's other kernels, and the refusal on one that is too
 // old. KERNELS and KNPTEST_GUEST_TESTS choose what runs.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { arch, tmpdir } from 'node:os';
+import { arch, availableParallelism, freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { DOCTOR, hooksOf, readSupport, SUPPORTED } from './kernel_support.ts';
@@ -9,6 +9,11 @@ import { noResults, RESULTS_FILE_VARIABLE, type Results } from './results.ts';
 import { runCommand } from './run_command.ts';
 
 const REPORTER = '--reporter=./scripts/vitest_results.ts';
+
+/** At the same time at most: an emulated guest has two processors and keeps little more than one of ours busy. */
+const GUESTS_AT_ONCE = 2;
+/** A guest has 4 GiB, and what emulates it needs some too. */
+const MEMORY_EACH = 5 * 2 ** 30;
 
 /** The agent must refuse it. */
 const TOO_OLD = '5.10';
@@ -44,18 +49,29 @@ async function guests(form: Form): Promise<Results> {
     return results;
   }
   const chosen = process.env.KERNELS?.split(/[ ,]+/).filter(Boolean) ?? [...SUPPORTED, TOO_OLD];
+  const queue: string[] = [];
   for (const series of chosen) {
-    console.log(`--- kernel ${series}`);
-    const fetched = await guest(['--fetch', series]);
-    if (fetched !== 0) results.failed.push(`kernel ${series} could not be fetched`);
-    else if (series === TOO_OLD) await refusal(series, results);
-    else await kernelTests(series, form, results);
+    if ((await runGuest(series, ['--fetch', series])) === 0) queue.push(series);
+    else results.failed.push(`kernel ${series} could not be fetched`);
   }
+  const room = Math.min(GUESTS_AT_ONCE, availableParallelism(), Math.floor(freemem() / MEMORY_EACH));
+  await Promise.all(Array.from({ length: Math.max(1, room) }, () => bootAll(queue, form, results)));
   return results;
 }
 
-const guest = (args: readonly string[], env: Record<string, string> = {}): Promise<number> =>
-  runCommand([process.execPath, 'test/guests/guest.ts', ...args], env);
+/** Boots one after the other, while there are any that nothing else has taken. */
+async function bootAll(queue: string[], form: Form, results: Results): Promise<void> {
+  for (let series = queue.shift(); series !== undefined; series = queue.shift()) {
+    if (series === TOO_OLD) await refusal(series, results);
+    else await kernelTests(series, form, results);
+  }
+}
+
+const runGuest = (
+  series: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<number> => runCommand([process.execPath, 'test/guests/guest.ts', ...args], env, `[${series}] `);
 
 /** One boot: the kernel tests, then `doctor`, whose hooks must be those that the documentation shows. */
 async function kernelTests(series: string, form: Form, results: Results): Promise<void> {
@@ -67,7 +83,13 @@ async function kernelTests(series: string, form: Form, results: Results): Promis
   const command = `${vitest}; code=$?; ${DOCTOR.join(' ')} >${doctor}; exit $code`;
   try {
     const options = ['--share', folder, '--limit', String(form.limitSeconds)];
-    const code = await guest([...options, '--env', `${RESULTS_FILE_VARIABLE}=${file}`, series, command]);
+    const code = await runGuest(series, [
+      ...options,
+      '--env',
+      `${RESULTS_FILE_VARIABLE}=${file}`,
+      series,
+      command,
+    ]);
     if (existsSync(file)) addResults(`kernel ${series}`, readFileSync(file, 'utf8'), results);
     else results.failed.push(`kernel ${series}: no results, exit code ${code}`);
     checkHooks(series, existsSync(doctor) ? readFileSync(doctor, 'utf8') : '', results);
@@ -106,6 +128,6 @@ async function refusal(series: string, results: Results): Promise<void> {
     text=$(bin/kubenetprobe run --listen 127.0.0.1:19464 2>&1); code=$?
     echo "exit code $code: $text"
     [[ $code -ne 0 && $code -lt 126 && $(grep -c . <<<"$text") == 1 && $text == *5.10* && $text == *5.15* ]]`;
-  if ((await guest(['--limit', '300', series, question])) === 0) results.passed++;
+  if ((await runGuest(series, ['--limit', '300', series, question])) === 0) results.passed++;
   else results.failed.push(name);
 }

@@ -1,6 +1,8 @@
 // Runs the commands of the test stages: output comes through, Ctrl-C ends them, root is borrowed where it is needed.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 
 const running = new Set<ChildProcess>();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -10,14 +12,20 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
-/** Runs a command with the terminal's output and no input; answers its exit code (128 + n after signal n ended it). */
-export function runCommand(command: readonly string[], env: Record<string, string> = {}): Promise<number> {
+/**
+ * Runs a command with the terminal's output and no input; answers its exit code (128 + n after signal n ended it).
+ * With a `prefix` each line of output begins with it, since other commands run at the same time.
+ */
+export function runCommand(
+  command: readonly string[],
+  env: Record<string, string> = {},
+  prefix = '',
+): Promise<number> {
   const [file, ...args] = command as readonly [string, ...string[]];
+  const output = prefix === '' ? 'inherit' : 'pipe';
   return new Promise((done) => {
-    const child = spawn(file, args, {
-      stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...env },
-    });
+    const child = spawn(file, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env } });
+    for (const stream of [child.stdout, child.stderr]) if (stream !== null) copyLines(stream, prefix);
     running.add(child);
     child.once('error', (error) => {
       console.error(`${file}: ${error.message}`);
@@ -28,6 +36,10 @@ export function runCommand(command: readonly string[], env: Record<string, strin
       done(code ?? (signal === null ? 1 : 130));
     });
   });
+}
+
+function copyLines(stream: Readable, prefix: string): void {
+  createInterface({ input: stream }).on('line', (line) => process.stdout.write(`${prefix}${line}\n`));
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
