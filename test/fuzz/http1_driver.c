@@ -26,7 +26,7 @@ static void print_trace(enum request_trace_field field, const u8 *value, u32 len
 int main(void) {
   struct http1_conn *conn = calloc(1, sizeof(*conn));
   struct http1_call *call = calloc(1, sizeof(*call));
-  struct user_piece pieces[64];
+  struct user_piece pieces[1024];
   unsigned count = 0;
   u64 now = 1;
   user_fast_path = !getenv("HTTP1_STEP_BY_STEP");
@@ -43,7 +43,7 @@ int main(void) {
     if (kind <= 3) {
       pieces[count].base = (u64)(uintptr_t)bytes;
       pieces[count++].length = length;
-      if (kind <= 1 || count == 64) {
+      if (kind <= 1 || count == 1024) {
         user_call(conn, call, kind & 1, pieces, count, now++);
         while (count)
           free((void *)(uintptr_t)pieces[--count].base);

@@ -9,7 +9,6 @@
 
 static bool user_fast_path = true; // off: everything goes step by step
 #define HTTP1_FAST_PATH user_fast_path
-#define HTTP1_STEPS 4096 // bounds the work as the kernel's loop does
 #include "protocol/http1/http1_fast_path.h"
 
 // One call of one thread: pieces as iovecs.

@@ -7,6 +7,15 @@
 
 #include "protocol/http1/http1_messages.h"
 
+/*
+ * What bounds the work of one call. Heads take a step for each line that matters; bodies none, but for the sizes of chunks:
+ * so many turns through those are one step.
+ */
+#define HTTP1_STEPS 1024
+#define HTTP1_CHUNK_TURNS 64
+#define HTTP1_PIECES 32 /* of the caller's memory, stepped over at once */
+#define HTTP1_SIZE_SEEN 64 /* read where nothing but the size of a chunk is wanted */
+
 /* Steps over unobserved bytes: fine inside a body, else the place is lost. */
 STREAM_FUNCTION int http1_step_unobserved(struct http1_conn *conn, struct http1_call *call, u64 bytes)
 {
@@ -42,52 +51,129 @@ STREAM_FUNCTION int http1_step_unobserved(struct http1_conn *conn, struct http1_
 	return 0;
 }
 
-/* Puts more bytes behind those of the window that are still unread. Says whether to go on. */
+/* Moves on to the next piece that holds bytes of interest, over a bounded number of others. 0: there is none, or it cannot be read. */
+STREAM_FUNCTION int http1_next_piece(struct http1_call *call)
+{
+	if (!call)
+		return 0;
+	for (u32 i = 0; i < HTTP1_PIECES; i++) {
+		if (!call->io.left && !stream_next_piece(&call->io))
+			return 0;
+		stream_skip_piece(&call->io);
+		if (call->io.left)
+			break;
+	}
+	return 1;
+}
+
+enum http1_filled {
+	HTTP1_FILLED,	  /* or nearer to it: go on */
+	HTTP1_NO_PIECE,	  /* nothing more of the call can be seen */
+	HTTP1_NO_ROOM,	  /* unreachable; bounds the index for the verifier */
+	HTTP1_UNREADABLE, /* memory that is not there */
+};
+
+/* Puts at most `room` more bytes behind those of the window that are still unread. */
+STREAM_FUNCTION int http1_fill(struct http1_call *call, u64 room)
+{
+	struct http1_window *window;
+	u64 unread, amount;
+
+	if (!call)
+		return HTTP1_NO_PIECE;
+	if (!call->io.left || call->io.skip) {
+		if (!http1_next_piece(call))
+			return HTTP1_NO_PIECE;
+		if (!call->io.left)
+			return HTTP1_FILLED;
+	}
+	window = &call->window;
+	unread = window->length - window->position;
+	STREAM_KEEP(unread);
+	if (unread > HTTP1_LINE_SEEN)
+		return HTTP1_NO_ROOM;
+	if (window->position)
+		stream_copy(window->bytes, unread, &window->bytes[window->position & HTTP1_MASK]);
+	window->position = 0;
+	window->length = unread;
+	amount = stream_readable(&call->io, room);
+	STREAM_KEEP(amount);
+	if (amount > HTTP1_WINDOW)
+		return HTTP1_NO_ROOM;
+	if (stream_read_user(&window->bytes[unread], amount, call->io.base))
+		return HTTP1_UNREADABLE;
+	stream_used(&call->io, amount);
+	unread += amount;
+	STREAM_KEEP(unread);
+	if (unread > HTTP1_WINDOW)
+		return HTTP1_NO_ROOM;
+	window->length = unread;
+	http1_blank(window, unread);
+	return HTTP1_FILLED;
+}
+
+/* How much to read at once. Where the size of a chunk is all that is looked for, most of what comes is stepped over. */
+static __always_inline u64 http1_room(struct http1_parser *parser, struct http1_window *window)
+{
+	if (parser->state == HTTP1_CHUNK_SIZE && !parser->small_chunks)
+		return HTTP1_SIZE_SEEN;
+	return window->position < window->length ? HTTP1_WINDOW - HTTP1_LINE_SEEN : HTTP1_WINDOW;
+}
+
+/* Says whether to go on. */
 static __always_inline int http1_refill(struct http1_conn *conn, struct http1_call *call,
 				       struct http1_direction *direction)
 {
-	struct http1_window *window = &call->window;
-	u64 unread = window->length - window->position, room, amount;
+	u64 amount;
 
-	if (!call->io.left) {
-		if (stream_next_piece(&call->io))
-			return 1;
+	switch (http1_fill(call, http1_room(&direction->parser, &call->window))) {
+	case HTTP1_FILLED:
+		return 1;
+	case HTTP1_NO_PIECE:
 		amount = call->io.total;
 		call->io.total = 0;
 		/* a page that is not there, or a buffer that only the kernel sees (splice) */
 		http1_step_unobserved(conn, call, amount);
 		return 0;
-	}
-	if (call->io.skip) {
-		stream_skip_piece(&call->io);
-		return 1;
-	}
-	STREAM_KEEP(unread);
-	if (unread > HTTP1_LINE_SEEN) {
-		http1_desync_at(conn, direction, REQUEST_LOST_MALFORMED); /* unreachable; bounds the index for the verifier */
-		return 0;
-	}
-	if (window->position)
-		stream_copy(window->bytes, unread, &window->bytes[window->position & HTTP1_MASK]);
-	room = direction->parser.state == HTTP1_CHUNK_SIZE ? 64 : HTTP1_WINDOW - HTTP1_LINE_SEEN;
-	if (!unread && room > 64)
-		room = HTTP1_WINDOW;
-	amount = stream_readable(&call->io, room);
-	STREAM_KEEP(amount);
-	if (amount > HTTP1_WINDOW)
-		return 0;
-	if (stream_read_user(&window->bytes[unread], amount, call->io.base)) {
+	case HTTP1_UNREADABLE:
 		http1_desync_at(conn, direction, REQUEST_LOST_UNREADABLE);
 		return 0;
 	}
-	stream_used(&call->io, amount);
-	window->position = 0;
-	unread += amount;
-	STREAM_KEEP(unread);
-	if (unread > HTTP1_WINDOW)
+	http1_desync_at(conn, direction, REQUEST_LOST_MALFORMED);
+	return 0;
+}
+
+/* One turn through a chunked body: over the rest of a chunk, to the next one's size. 0: the rest is for http1_step_call(). */
+STREAM_FUNCTION int http1_step_chunk(struct http1_conn *conn, struct http1_call *call)
+{
+	struct http1_parser *parser;
+	struct http1_window *window;
+
+	if (!conn || !call)
 		return 0;
-	window->length = unread;
-	http1_blank(window, unread);
+	parser = &conn->directions[call->io.direction & 1].parser;
+	window = &call->window;
+	if (parser->state == HTTP1_CHUNK)
+		window->position += http1_skip(parser, window->length - window->position);
+	if (parser->state == HTTP1_CHUNK)
+		stream_step_over(&call->io, http1_skip(parser, call->io.total));
+	if (parser->state != HTTP1_CHUNK_SIZE)
+		return 0;
+	switch (http1_chunk_size(parser, window)) {
+	case HTTP1_AGAIN:
+		return parser->state == HTTP1_CHUNK;
+	case HTTP1_NEED_DATA:
+		return call->io.total && http1_fill(call, http1_room(parser, window)) == HTTP1_FILLED;
+	}
+	return 0;
+}
+
+/* Many of these turns. Says whether there may be more. A function of its own: the verifier looks at each turn as the same call. */
+STREAM_FUNCTION int http1_step_chunks(struct http1_conn *conn, struct http1_call *call)
+{
+	for (u32 i = 0; i < HTTP1_CHUNK_TURNS; i++)
+		if (!http1_step_chunk(conn, call))
+			return 0;
 	return 1;
 }
 
@@ -179,6 +265,9 @@ STREAM_FUNCTION int http1_step_call(struct http1_conn *conn, struct http1_call *
 	direction = &conn->directions[call->io.direction & 1];
 	if (direction->parser.state == HTTP1_START)
 		direction->kept = 0;
+	if ((direction->parser.state == HTTP1_CHUNK || direction->parser.state == HTTP1_CHUNK_SIZE) &&
+	    http1_step_chunks(conn, call))
+		return 1;
 	event = http1_step(&direction->parser, &call->window);
 	if (event == HTTP1_NEED_DATA) {
 		if (!call->io.total)

@@ -151,9 +151,6 @@ STREAM_FUNCTION int http1_fast_path_used(struct http1_conn *conn, struct http1_c
 #ifndef HTTP1_FAST_PATH
 #define HTTP1_FAST_PATH 1
 #endif
-#ifndef HTTP1_STEPS
-#define HTTP1_STEPS 512 /* steps of one call at most; what is beyond is counted as lost */
-#endif
 /* All bytes of one call. Says whether the last of them are kept, since their line is incomplete. */
 static __always_inline int http1_bytes(struct http1_conn *conn, struct http1_call *call)
 {

@@ -250,6 +250,7 @@ STREAM_FUNCTION int http1_chunk_size(struct http1_parser *parser, struct http1_w
 	window->position = end + 1;
 	parser->body += value;
 	parser->remaining = value + 2;
+	parser->small_chunks = value < HTTP1_SMALL_CHUNK;
 	parser->state = value ? HTTP1_CHUNK : HTTP1_TRAILERS;
 	return HTTP1_AGAIN;
 }

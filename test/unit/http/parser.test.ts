@@ -317,6 +317,77 @@ describe('corners', () => {
     expect(headers.exchanges).toMatchObject([{ status: 200, response: 2 }]);
   });
 
+  it('bytes of a body that no hook showed, in the middle or at the end, of a request or an answer, lose nothing', () => {
+    const head = 'Content-Length: 1000\r\n\r\n';
+    const chunk = '3e8\r\n';
+    for (const [before, unseen] of [
+      [0, 1000],
+      [0, 600],
+      [300, 600],
+      [300, 700],
+    ] as const) {
+      const seen = (length: number) => 'x'.repeat(length);
+      const rest = 1000 - before - unseen;
+      const both: Step[] = [
+        ask(`POST /a HTTP/1.1\r\n${head}${seen(before)}`),
+        { unseen: 'request', bytes: unseen },
+        ...(rest ? [ask(seen(rest))] : []),
+        answer(`HTTP/1.1 201 Created\r\n${head}${seen(before)}`),
+        { unseen: 'response', bytes: unseen },
+        ...(rest ? [answer(seen(rest))] : []),
+        ask(`POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${seen(before)}`),
+        { unseen: 'request', bytes: unseen },
+        ask(`${seen(rest)}\r\n0\r\n\r\n`),
+        answer(`HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}${seen(before)}`),
+        { unseen: 'response', bytes: unseen },
+        answer(`${seen(rest)}\r\n0\r\n\r\n`),
+      ];
+      const outcome = run(...both, ...both, ask(GET), answer(OK));
+      expect(outcome).toMatchObject({ lost: 0, flags: 4 });
+      expect(outcome.exchanges.map((e) => [e.status, e.request, e.response])).toEqual([
+        [201, 1000, 1000],
+        [202, 1000, 1000],
+        [201, 1000, 1000],
+        [202, 1000, 1000],
+        [200, 0, 2],
+      ]);
+    }
+  });
+
+  it('ten thousand small chunks in one call, however they lie in memory', () => {
+    const head = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
+    const chunks = (count: number, size: number) =>
+      Array.from({ length: count }, () => [`${size.toString(16)}\r\n`, 'x'.repeat(size), '\r\n']).flat();
+    const end = '0\r\n\r\n';
+    for (const [count, size, answered] of [
+      [10_000, 45, [head + chunks(10_000, 45).join('') + end]],
+      [40_000, 1, [head + chunks(40_000, 1).join('') + end]],
+      [2000, 400, [head + chunks(2000, 400).join('') + end]],
+      [340, 45, [head, ...chunks(340, 45), end]], // 1024 pieces are the most that a call has
+      [340, 0x1000, [head, ...chunks(340, 0x1000), end]],
+      [1, 900, [head, '384\r\n', ...Array.from({ length: 900 }, () => 'y'), `\r\n${end}`]],
+    ] as const) {
+      const outcome = run(ask(GET), answer(...answered), ask(GET), answer(OK));
+      expect(outcome).toMatchObject({ lost: 0, exchanges: [{ response: count * size }, { response: 2 }] });
+      const asked = answered.map((piece) => piece.replace('HTTP/1.1 200 OK', 'POST /x HTTP/1.1'));
+      const upload = run(ask(...asked), answer(OK), ask(GET), answer(OK));
+      expect(upload).toMatchObject({ lost: 0, exchanges: [{ request: count * size }, { request: 0 }] });
+    }
+  });
+
+  it('a body in a thousand pieces of memory, and the next answer behind it', () => {
+    const outcome = run(
+      ask(GET, GET),
+      answer(
+        'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n',
+        ...Array.from({ length: 1000 }, () => 'y'),
+        '',
+        OK,
+      ),
+    );
+    expect(outcome).toMatchObject({ lost: 0, exchanges: [{ response: 1000 }, { response: 2 }] });
+  });
+
   it('is taken up again at the next request line after it was lost', () => {
     const outcome = run(
       ask(GET),
