@@ -10,7 +10,8 @@
 #define HTTP1_WINDOW 512 /* bytes looked at at once; a power of two */
 #define HTTP1_LINE_SEEN 256 /* what is looked at of one line; the rest is stepped over */
 #define HTTP1_PATH 192	 /* what is looked at of a path */
-#define HTTP1_SMALL_CHUNK 256
+#define HTTP1_METHOD 64	 /* a longer method is taken for none */
+#define HTTP1_SMALL_CHUNK 256 /* bytes; the window holds several smaller ones */
 #define HTTP1_TAIL 16	 /* what is kept of a long request line, for the version at its end */
 
 enum http1_method {
@@ -69,7 +70,7 @@ struct http1_parser {
 	u8 minor; /* of the version: '0' or '1' */
 	u16 status;
 	u8 flags;
-	u8 small_chunks; /* the last one was smaller than HTTP1_SMALL_CHUNK: the window is likely to hold several */
+	u8 small_chunks; /* was the last one smaller than HTTP1_SMALL_CHUNK? */
 	u64 remaining;
 	u64 length; /* Content-Length */
 	u64 body;   /* bytes of body so far, as announced by length or chunk sizes */

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "protocol/http1/http1_begins.h"
 #include "protocol/http1/http1_scan.h"
 
 /* Bytes of "METHOD " and the method in *method; 0 for anything else. */
@@ -49,22 +50,41 @@ static __always_inline u32 http1_known_method(u64 word, u8 *method)
 	return 0;
 }
 
-/* A method of another standard (WebDAV, ...): capital letters and dashes, at most 24, then a space. */
+#define HTTP1_METHOD_CUT 0xffffu
+/*
+ * A method of another standard (WebDAV, ...), or of none: any token (RFC 9110, 9.1), at most HTTP1_METHOD long, then a
+ * space. Bytes of it and the space; 0: it is none; HTTP1_METHOD_CUT: what is in view may go on as one.
+ */
 STREAM_FUNCTION u32 http1_other_method(struct http1_window *window, u32 start, u32 end)
 {
 	if (!window)
 		return 0;
-	for (u32 i = 0; i < 25; i++) {
+	for (u32 i = 0; i <= HTTP1_METHOD; i++) {
 		u8 byte = HTTP1_BYTE(window, start + i);
 
 		if (start + i >= end)
-			return 0;
+			return HTTP1_METHOD_CUT;
 		if (byte == ' ')
-			return i > 1 ? i + 1 : 0;
-		if (byte != '-' && (byte < 'A' || byte > 'Z'))
+			return i ? i + 1 : 0;
+		if (!http1_tokens[byte])
 			return 0;
 	}
 	return 0;
+}
+
+/* May what is in view of an incomplete line become a request line? Other protocols are not waited for. */
+static __always_inline bool http1_may_become_request(struct http1_window *window, u32 start, u32 end)
+{
+	u8 method, target;
+	u32 skip;
+
+	if (http1_known_method(http1_word(window, start), &method))
+		return true;
+	skip = http1_other_method(window, start, end);
+	if (!skip || skip == HTTP1_METHOD_CUT || start + skip >= end)
+		return skip;
+	target = HTTP1_BYTE(window, start + skip);
+	return target == '/' || target == '*' || (target | 0x20) == 'h' /* "http://host/path" */;
 }
 
 /* "HTTP/1.x" in front of `end` (behind it a CR may stand); says x as a digit, or 0. */
@@ -86,7 +106,7 @@ static __always_inline u8 http1_version_before(struct http1_window *window, u32 
 STREAM_FUNCTION int http1_request_line(struct http1_parser *parser, struct http1_window *window, u32 start, u32 end,
 				      u32 complete)
 {
-	u32 skip, target;
+	u32 skip, target, sure = 1;
 	u8 method = 0;
 
 	if (!parser || !window)
@@ -94,10 +114,10 @@ STREAM_FUNCTION int http1_request_line(struct http1_parser *parser, struct http1
 	skip = http1_known_method(http1_word(window, start), &method);
 	if (!skip) {
 		skip = http1_other_method(window, start, end);
-		/* without its version in view, a line of another standard has to look more like one */
-		if (!skip || (!complete && HTTP1_BYTE(window, start + skip) != '/'))
+		if (!skip || skip == HTTP1_METHOD_CUT)
 			return HTTP1_MALFORMED;
 		method = HTTP1_METHOD_OTHER;
+		sure = complete; /* without its version in view, such a line has to have a path */
 	}
 	parser->method = method;
 	parser->flags = 0;
@@ -107,8 +127,10 @@ STREAM_FUNCTION int http1_request_line(struct http1_parser *parser, struct http1
 		window->path_length = 0;
 		parser->path_hash = HTTP1_FNV_BASIS;
 	} else {
-		if (HTTP1_BYTE(window, target) != '/' && HTTP1_BYTE(window, target) != '*') {
+		if (HTTP1_BYTE(window, target) != '/' && (HTTP1_BYTE(window, target) != '*' || !sure)) {
 			target = http1_path_of_absolute(window, target, end);
+			if (target >= end && !sure)
+				return HTTP1_MALFORMED;
 			if (target >= end) { /* the path of "http://host" is "/" */
 				window->path_start = HTTP1_ROOT;
 				window->path_length = 1;
@@ -176,7 +198,7 @@ STREAM_FUNCTION u32 http1_find_line_end(struct http1_window *window, u32 start)
 /* Can a message start with this byte? */
 static __always_inline bool http1_may_start(const struct http1_parser *parser, u8 byte)
 {
-	return parser->is_response ? byte == 'H' : byte >= 'A' && byte <= 'Z';
+	return parser->is_response ? byte == 'H' : http1_tokens[byte];
 }
 
 STREAM_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window *window)
@@ -201,12 +223,10 @@ STREAM_FUNCTION int http1_start(struct http1_parser *parser, struct http1_window
 	complete = end & HTTP1_COMPLETE;
 	end &= ~HTTP1_COMPLETE;
 	if (!complete && end - start < HTTP1_LINE_SEEN) {
-		/* Sure by the eighth byte: other protocols are not waited for. */
-		u8 method;
-		if (end - start >= 8 && !(parser->is_response
-					  ? (u32)http1_word(window, start) == (u32)HTTP1_WORD('H', 'T', 'T', 'P', 0, 0, 0, 0)
-					  : http1_known_method(http1_word(window, start), &method) ||
-						    http1_word(window, start) >> 56 >= 'A'))
+		if (parser->is_response
+			    ? end - start >= 8 &&
+				      (u32)http1_word(window, start) != (u32)HTTP1_WORD('H', 'T', 'T', 'P', 0, 0, 0, 0)
+			    : !http1_may_become_request(window, start, end))
 			return HTTP1_MALFORMED;
 		return HTTP1_NEED_DATA;
 	}

@@ -25,18 +25,18 @@ static __always_inline bool redis_looks_like_list(const u8 *bytes, u32 length)
 	return i >= length || bytes[i] == '$';
 }
 
+/* What commands are written with. A table: a loop that branches on each byte is too much for the verifier. */
+static const u8 redis_letters[256] = {['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['_'] = 1};
+
 /* An inline request: a word of letters, then the end of a line or more of them. Whether it is a command of Redis is found
  * out when it is complete, and an answer has to confirm it. */
 static __always_inline bool redis_looks_inline(const u8 *bytes, u32 length)
 {
 	u32 i;
 
-	for (i = 0; i < 16 && i < length; i++) {
-		u8 letter = bytes[i] | 0x20;
-
-		if ((letter < 'a' || letter > 'z') && bytes[i] != '_')
+	for (i = 0; i < 16 && i < length; i++)
+		if (!redis_letters[bytes[i]])
 			break;
-	}
 	return i >= 3 ? i == length || i == 16 || bytes[i] == ' ' || bytes[i] == '\r' || bytes[i] == '\n' : i == length;
 }
 

@@ -65,7 +65,9 @@ export const HTTP_REQUESTS: RequestProtocol<HttpDetail> = {
     const path = record.exactTarget === undefined ? undefined : cleanPath(record.exactTarget, PATH_LIMIT);
 
     const attributes: Attributes = { 'http.request.method': known ? method : '_OTHER' };
-    if (!known) attributes['http.request.method_original'] = cleanText(method, METHOD_LIMIT);
+    // What stood in the request is known of no record that the kernel sends: `_OTHER` is not the original.
+    if (!known && method !== '_OTHER')
+      attributes['http.request.method_original'] = cleanText(method, METHOD_LIMIT);
     // Semantic conventions keep http.route to servers; a client's low-cardinality path is the url.template.
     if (route !== undefined) attributes[record.kind === 'server' ? 'http.route' : 'url.template'] = route;
     if (path !== undefined && record.kind === 'server') attributes['url.path'] = path;

@@ -437,9 +437,43 @@ describe('corners', () => {
       'GET key\r\n',
       'EHLO example\r\n',
       'GET / HTTP/1.1x\r\n\r\n',
-      'get / HTTP/1.1\r\n\r\n',
+      'G(T / HTTP/1.1\r\n\r\n',
+      `${'M'.repeat(65)} / HTTP/1.1\r\n\r\n`,
+      ' / HTTP/1.1\r\n\r\n',
+      'word after word after word',
     ])
       expect(run(ask(first), answer('+OK\r\n'), 'close'), first).toMatchObject({ exchanges: [], lost: 0 });
+  });
+
+  it('takes any token for a method, wherever the line is cut, and tells it from what is none', () => {
+    const other = methodNumber('PROPFIND');
+    const methods = [
+      'RPC_IN_DATA',
+      'CCM_POST',
+      'X',
+      'get',
+      'M-SEARCH',
+      "!#$%&'*+-.^_`|~09az",
+      'M'.repeat(64),
+    ];
+    for (const method of methods)
+      for (const target of ['/a', '*', 'http://h.example/a', `/${'long/'.repeat(80)}`]) {
+        const line = `${method} ${target} HTTP/1.1\r\nHost: a\r\n\r\n`;
+        const places = line.split('').flatMap((_, i) => (i < 90 || i % 16 === 0 ? [i] : []));
+        const cuts = places.map((i) => [
+          ask(...[line.slice(0, i), line.slice(i)].filter((piece) => piece !== '')),
+          ...(i ? [ask(line.slice(0, i)), ask(line.slice(i))] : [ask(line)]),
+          answer(OK, OK),
+        ]);
+        for (const outcome of runConversations(cuts))
+          expect(outcome).toMatchObject({
+            lost: 0,
+            exchanges: [
+              { method: other, status: 200 },
+              { method: other, status: 200 },
+            ],
+          });
+      }
   });
 
   it('hands out paths without query or fragment, however long, and hashes identifiers alike', () => {
