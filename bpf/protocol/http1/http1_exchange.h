@@ -24,7 +24,9 @@ enum http1_exchange_flags {
 	EXCHANGE_CLAIMED = 16,	   /* being settled */
 	EXCHANGE_DEFERRED = 32,	   /* whether the answer has a body depends on a request not seen yet */
 	EXCHANGE_SETTLED_EARLY = 64, /* a deferred one, settled when its request turned up */
+	EXCHANGE_OVER = 128, /* ended as idle, told and claimed: keeps its place until both directions have passed it */
 };
+#define EXCHANGE_DONE (EXCHANGE_REQUEST_DONE | EXCHANGE_RESPONSE_DONE)
 
 struct http1_direction {
 	/* what every message touches: a cache line */
@@ -89,7 +91,7 @@ STREAM_FUNCTION int http1_conclude(struct http1_conn *conn, struct request_end *
 	if (!conn || !end)
 		return 0;
 	exchange = http1_exchange_of(conn, end->number);
-	if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->number != exchange->answer_number)
+	if (exchange->number != exchange->answer_number && ((exchange->flags & EXCHANGE_ANSWERED) || !end->error))
 		http1_count(REQUEST_LOST_UNMATCHED, 1);
 	else
 		request_ended(&conn->base, exchange, end);
@@ -97,8 +99,7 @@ STREAM_FUNCTION int http1_conclude(struct http1_conn *conn, struct request_end *
 	return 0;
 }
 
-/* Hands a finished exchange over, once, though both directions may try. One that was ended before (an idle one)
- * is no longer known: what still arrives for it is dropped. */
+/* Hands a finished exchange over, once, though both directions may try. */
 STREAM_FUNCTION int http1_settle(struct http1_conn *conn, struct request_end *end)
 {
 	struct request *exchange;
@@ -113,6 +114,36 @@ STREAM_FUNCTION int http1_settle(struct http1_conn *conn, struct request_end *en
 	if (before & EXCHANGE_KNOWN)
 		return http1_conclude(conn, end);
 	http1_release(exchange);
+	return 0;
+}
+
+/* Both directions are through with an exchange. `before`: its flags, when the second of them said so. One that was told
+ * before, as idle, has kept its place until now, so that what came late for it was not taken for another's. */
+static __always_inline void http1_finish(struct http1_conn *conn, struct request_end *end, u32 before)
+{
+	end->error = REQUEST_NO_ERROR;
+	if (before & EXCHANGE_OVER)
+		http1_release(http1_exchange_of(conn, end->number));
+	else
+		http1_settle(conn, end);
+}
+
+/* An exchange ends as idle: it is told, but what it waits for may still come. */
+STREAM_FUNCTION int http1_conclude_idle(struct http1_conn *conn, struct request_end *end)
+{
+	struct request *exchange;
+	u32 before;
+
+	if (!conn || !end)
+		return 0;
+	exchange = http1_exchange_of(conn, end->number);
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
+	if (before & EXCHANGE_CLAIMED)
+		return 0;
+	request_ended(&conn->base, exchange, end);
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_OVER);
+	if ((before & EXCHANGE_DONE) == EXCHANGE_DONE) /* meanwhile: they found it claimed, and left it */
+		http1_release(exchange);
 	return 0;
 }
 
@@ -159,7 +190,10 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 			end->error = REQUEST_NO_ERROR; /* answered while the request was still being sent */
 		}
 		end->number = answers->number + i;
-		http1_settle(conn, end);
+		if (error == REQUEST_ERROR_IDLE)
+			http1_conclude_idle(conn, end);
+		else
+			http1_settle(conn, end);
 	}
 	end->error = error;
 	return 0;

@@ -121,8 +121,7 @@ static __always_inline int http1_request_headers_end(struct http1_conn *conn, st
 	if (before & EXCHANGE_DEFERRED) {
 		http1_settle_deferred(conn, call, exchange);
 	} else if ((before & EXCHANGE_RESPONSE_DONE) && (add & EXCHANGE_REQUEST_DONE)) {
-		call->end.error = REQUEST_NO_ERROR;
-		http1_settle(conn, &call->end);
+		http1_finish(conn, &call->end, before);
 	}
 	return 1;
 }
@@ -139,10 +138,8 @@ static __always_inline void http1_request_ended(struct http1_conn *conn, struct 
 		return; /* all was known behind the headers */
 	exchange->request_bytes = direction->parser.body;
 	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_REQUEST_DONE);
-	if (before & EXCHANGE_RESPONSE_DONE) {
-		call->end.error = REQUEST_NO_ERROR;
-		http1_settle(conn, &call->end);
-	}
+	if (before & EXCHANGE_RESPONSE_DONE)
+		http1_finish(conn, &call->end, before);
 }
 
 /*
@@ -179,10 +176,8 @@ static __always_inline void http1_response_ended(struct http1_conn *conn, struct
 	exchange->response_bytes = direction->parser.body;
 	call->end.number = direction->number++;
 	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_RESPONSE_DONE);
-	if (before & EXCHANGE_REQUEST_DONE) {
-		call->end.error = REQUEST_NO_ERROR;
-		http1_settle(conn, &call->end);
-	}
+	if (before & EXCHANGE_REQUEST_DONE)
+		http1_finish(conn, &call->end, before);
 }
 
 STREAM_FUNCTION int http1_response_headers_end(struct http1_conn *conn, struct http1_call *call)

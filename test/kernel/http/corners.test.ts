@@ -29,7 +29,7 @@ const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, m
 /** A TCP server that does what it is told with each connection. */
 async function server(
   onConnection: (socket: net.Socket) => void,
-): Promise<{ port: number; close: () => Promise<void> }> {
+): Promise<{ port: number; each: (act: (socket: net.Socket) => void) => void; close: () => Promise<void> }> {
   const sockets = new Set<net.Socket>();
   const listener = net.createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -41,7 +41,7 @@ async function server(
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => listener.close(resolve));
   };
-  return { port, close };
+  return { port, each: (act) => sockets.forEach(act), close };
 }
 
 /** Connects, hands the socket to `drive`, resolves when it is closed. */
@@ -399,6 +399,40 @@ it('a request that waits for too long counts as unanswered once, and its late an
   expect(await impatient.table('server', labels, BY_ERROR)).toEqual(expected);
   impatient.close();
   await bothCounted(own.port, { 'GET 200': 2 });
+  await own.close();
+});
+
+it('17 requests behind an answer that stalled for too long have their own status, not its', async () => {
+  const own = await server(
+    answering((head, socket) => {
+      if (!head.includes('/stream')) socket.write('HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok');
+      else {
+        socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n');
+        socket.once('resumed', () => socket.write('4\r\nmore\r\n0\r\n\r\n'));
+      }
+    }),
+  );
+  const impatient = new Probe({ http: { idle_seconds: 1 } });
+  const before = await impatient.lost();
+  await client(own.port, async (socket) => {
+    const { until } = answers(socket);
+    socket.write('GET /stream HTTP/1.1\r\n\r\n');
+    await until(1);
+    while ((await impatient.requests('client', { server_port: own.port })) < 1) await sleep(100);
+    own.each((accepted) => accepted.emit('resumed'));
+    for (let i = 0; i < 17; i++) {
+      socket.write(GET);
+      await until(i + 2);
+    }
+    socket.end();
+    socket.destroySoon();
+  });
+  const labels = { server_port: own.port };
+  const expected = { 'GET 200 no_response': 1, 'GET 201 -': 17 };
+  expect(await impatient.table('client', labels, BY_ERROR)).toEqual(expected);
+  expect(await impatient.table('server', labels, BY_ERROR)).toEqual(expected);
+  expect(await impatient.lost()).toEqual(before);
+  impatient.close();
   await own.close();
 });
 

@@ -293,6 +293,33 @@ describe('corners', () => {
     expect(outcome.exchanges).toMatchObject([{ status: 413, request: 10 }, { status: 200 }]);
   });
 
+  it('gives what comes late for a request that ended as idle to no other', () => {
+    const created = answer('HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok');
+    const more = Array.from({ length: 17 }, () => [ask(GET), created]).flat();
+    const statuses = (outcome: Outcome) => outcome.exchanges.map((e) => [e.status, e.error]);
+    const good = Array.from({ length: 17 }, () => [201, 0]);
+    const stream = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n';
+    const stalled = run(ask(GET), answer(stream), 'idle', answer('0\r\n\r\n'), ...more);
+    expect(statuses(stalled)).toEqual([[200, 5], ...good]);
+    expect(stalled.lost).toBe(0);
+    const late = run(ask(GET), 'idle', answer(OK), ...more);
+    expect(statuses(late)).toEqual([[0, 5], ...good]);
+    expect(late.lost).toBe(0);
+    const head = answer('HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n');
+    expect(statuses(run(ask('HEAD / HTTP/1.1\r\n\r\n'), 'idle', head, ...more))).toEqual([[0, 5], ...good]);
+    const upload = run(
+      ask('POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n'),
+      answer(OK),
+      'idle',
+      ask('0\r\n\r\n'),
+      ...more,
+      'close',
+    );
+    expect(statuses(upload)).toEqual([[200, 0], ...good]);
+    expect(upload.lost).toBe(0);
+    expect(statuses(run(ask(GET), 'idle', 'idle', 'close'))).toEqual([[0, 5]]);
+  });
+
   it('counts pipelined requests up to the depth of its queue, and says when it is exceeded', () => {
     const deep = run(ask(GET.repeat(16)), answer(OK.repeat(16)));
     expect(deep.exchanges).toHaveLength(16);
