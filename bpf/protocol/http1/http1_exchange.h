@@ -6,6 +6,9 @@
  * Two threads may be at work on one connection, one per direction. Each owns its direction; what both
  * touch is the ring of exchanges: request n and answer n meet in slot n, in either order, and the one that
  * comes second settles it. An answer may be seen before its request: a send is seen when it returns.
+ *
+ * A request for which the ring has no room is passed over: counted as lost, and so is its answer stepped over when its turn
+ * comes. Which answer that is follows from the numbers: its request was seen, and its slot is another's, or free.
  */
 #pragma once
 
@@ -14,6 +17,8 @@
 #include "stream/call.h"
 
 #define HTTP1_PIPELINE 16 /* requests without an answer at once; a power of two */
+#define HTTP1_DEPTH 16384 /* the same, those included that are passed over: numbers have 16 bits */
+#define HTTP1_HEADS 64	  /* where a HEAD is passed over; whether its answer has a body must be remembered */
 
 /* `flags` of an exchange, which is a struct request. */
 enum http1_exchange_flags {
@@ -40,8 +45,10 @@ struct http1_direction {
 	u16 kept;	/* bytes of the last message's head, in `carry`; 0: see http1_head_cache.h */
 	u16 kept_path_start, kept_path_length;
 	u16 cache_misses; /* heads in a row that were not that of the message before */
-	u16 pad[3];
-	u64 pad2[7];
+	u16 passed_over; /* 1: the current message is, or answers, a request that is passed over */
+	u16 pad[2];
+	u64 heads;  /* of requests, by number: was it a HEAD? Of those that are passed over */
+	u64 pad2[6];
 	u8 carry[HTTP1_LINE_SEEN];
 };
 
@@ -70,6 +77,14 @@ static __always_inline void http1_count(enum request_counter counter, u64 amount
 static __always_inline struct request *http1_exchange_of(struct http1_conn *conn, u32 number)
 {
 	return &conn->exchanges[number & (HTTP1_PIPELINE - 1)];
+}
+
+/* The number of the answer that comes next. Its direction takes up a new epoch at its next call. */
+static __always_inline u16 http1_next_answer(struct http1_conn *conn)
+{
+	struct http1_direction *answers = &conn->directions[STREAM_ANSWERS];
+
+	return answers->epoch == conn->base.epoch ? answers->number : conn->base.epoch_number;
 }
 
 /* Makes an exchange free for another request. The caller has claimed it, and is done with it. */
@@ -209,6 +224,7 @@ STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direct
 	direction->parser.state = HTTP1_START;
 	direction->carried = 0;
 	direction->message_ns = 0;
+	direction->passed_over = 0;
 	if (__sync_fetch_and_or(&conn->base.flags, CONN_RESYNC) & CONN_RESYNC)
 		return 0;
 	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {

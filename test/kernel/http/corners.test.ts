@@ -402,6 +402,41 @@ it('a request that waits for too long counts as unanswered once, and its late an
   await own.close();
 });
 
+it.each([17, 100])(
+  'of %i requests at once those that find a place are counted, the others are lost one by one',
+  async (depth) => {
+    const together = await server(
+      answering(
+        (head, socket) => void socket.write(`HTTP/1.1 ${/\d+/.exec(head)} R\r\nContent-Length: 2\r\n\r\nok`),
+      ),
+    );
+    const own = new Probe();
+    const before = (await own.lost()).lost_pipeline ?? 0;
+    await client(together.port, async (socket) => {
+      const { until } = answers(socket);
+      socket.write(Array.from({ length: depth }, (_, i) => `GET /${500 + i} HTTP/1.1\r\n\r\n`).join(''));
+      await until(depth);
+      socket.write('GET /200 HTTP/1.1\r\n\r\n');
+      await until(depth + 1);
+      socket.end();
+      socket.destroySoon();
+    });
+    const labels = { server_port: together.port };
+    const [asked, answered] = [
+      await own.table('client', labels, METHOD_STATUS),
+      await own.table('server', labels, METHOD_STATUS),
+    ];
+    const first = Array.from({ length: 16 }, (_, i) => [`GET ${500 + i}`, 1]);
+    expect(asked).toMatchObject(Object.fromEntries([...first, ['GET 200', 1]]));
+    expect(answered).toMatchObject(Object.fromEntries([...first, ['GET 200', 1]]));
+    const counted = [asked, answered].flatMap((table) => Object.values(table));
+    expect(counted.every((count) => count === 1)).toBe(true);
+    expect(counted.length + ((await own.lost()).lost_pipeline ?? 0) - before).toBe(2 * (depth + 1));
+    own.close();
+    await together.close();
+  },
+);
+
 it('17 requests behind an answer that stalled for too long have their own status, not its', async () => {
   const own = await server(
     answering((head, socket) => {

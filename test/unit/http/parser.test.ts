@@ -320,13 +320,65 @@ describe('corners', () => {
     expect(statuses(run(ask(GET), 'idle', 'idle', 'close'))).toEqual([[0, 5]]);
   });
 
-  it('counts pipelined requests up to the depth of its queue, and says when it is exceeded', () => {
-    const deep = run(ask(GET.repeat(16)), answer(OK.repeat(16)));
-    expect(deep.exchanges).toHaveLength(16);
-    expect(deep.lost).toBe(0);
-    const deeper = run(ask(GET.repeat(17)), answer(OK.repeat(17)), ask(GET), answer(OK));
-    expect(deeper.lost).toBe(16);
-    expect(deeper.exchanges).toHaveLength(1);
+  it('counts pipelined requests up to the depth of its queue, and loses those beyond one by one', () => {
+    const statuses = (outcome: Outcome) => outcome.exchanges.map((e) => e.status);
+    const asked = (from: number, to: number, more = '') =>
+      Array.from({ length: to - from }, (_, i) => `GET /p HTTP/1.1\r\nX: ${from + i}\r\n${more}\r\n`).join(
+        '',
+      );
+    const ok = (from: number, to: number, more = '') =>
+      Array.from(
+        { length: to - from },
+        (_, i) => `HTTP/1.1 ${500 + from + i} R\r\nContent-Length: 2\r\n${more}\r\nok`,
+      );
+    const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => 500 + from + i);
+    const answers = (from: number, to: number) => answer(ok(from, to).join(''));
+    for (const depth of [16, 17, 32, 33, 100]) {
+      const deep = run(
+        ask(asked(0, depth)),
+        answers(0, depth),
+        ask(asked(depth, depth + 40)),
+        answers(depth, depth + 40),
+      );
+      expect(statuses(deep)).toEqual([...numbers(0, 16), ...numbers(depth, depth + 16)]);
+      expect(deep.lost).toBe(depth - 16 + 24);
+      const apart = run(
+        ask(asked(0, depth)),
+        ...ok(0, depth).map((text) => answer(text)),
+        ask(GET),
+        answers(300, 301),
+      );
+      expect(statuses(apart)).toEqual([...numbers(0, 16), 800]);
+      expect(apart.lost).toBe(depth - 16);
+    }
+    // 20 are under way all the time: who finds a place is counted, with its own answer
+    const rolling = run(
+      ask(asked(0, 20)),
+      ...Array.from({ length: 200 }, (_, i) => [answers(i, i + 1), ask(asked(20 + i, 21 + i))]).flat(),
+    );
+    const counted = statuses(rolling);
+    expect(counted).toEqual([...new Set(counted)].sort((a, b) => a - b));
+    const lost = numbers(0, 200).filter((status) => !counted.includes(status));
+    expect(rolling.exchanges.length + lost.length).toBe(200);
+  });
+
+  it('knows which answer beyond the depth of its queue has no body, and gives up where it cannot', () => {
+    const head = 'HEAD /h HTTP/1.1\r\n\r\n';
+    const toHead = 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n';
+    const upload = 'POST /u HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n';
+    const known = run(
+      ask(GET.repeat(16) + head + upload + head),
+      answer(OK.repeat(16) + toHead + OK + toHead),
+      ask(head),
+      answer('HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n'),
+      ask(GET),
+      answer(OK),
+    );
+    expect(known.exchanges.map((e) => e.status)).toEqual([...Array<number>(16).fill(200), 201, 200]);
+    expect(known.lost).toBe(3);
+    const far = run(ask(GET.repeat(80) + head), answer(OK.repeat(80) + toHead), ask(GET), answer(OK));
+    expect(far.exchanges).toHaveLength(1);
+    expect(far.lost).toBe(81);
   });
 
   it('steps over body bytes that no hook showed, and is lost when they were headers', () => {
