@@ -9,6 +9,10 @@
  *
  * A request for which the ring has no room is passed over: counted as lost, and so is its answer stepped over when its turn
  * comes. Which answer that is follows from the numbers: its request was seen, and its slot is another's, or free.
+ *
+ * Where a connection is taken up while answers to requests before may be outstanding (CONN_UNSURE), the first answers may be
+ * theirs. So exchanges that are complete are held in their slots. A request that begins when as many answers were seen as
+ * requests before it says that there were no others: they count. One answer too many says that there were: they are lost.
  */
 #pragma once
 
@@ -139,8 +143,36 @@ static __always_inline void http1_finish(struct http1_conn *conn, struct request
 	end->error = REQUEST_NO_ERROR;
 	if (before & EXCHANGE_OVER)
 		http1_release(http1_exchange_of(conn, end->number));
-	else
+	else if ((conn->base.flags & (CONN_UNSURE | CONN_LEFT)) != CONN_UNSURE) /* a 101 belongs to the request before it */
 		http1_settle(conn, end);
+}
+
+/* The answers belong to the requests that they seem to belong to: what was held counts. The flag goes first: an answer
+ * that is complete meanwhile is either found here, or sees it gone. */
+STREAM_FUNCTION int http1_become_sure(struct http1_conn *conn)
+{
+	struct request_end end = {};
+
+	if (!conn)
+		return 0;
+	__sync_fetch_and_and(&conn->base.flags, ~CONN_UNSURE);
+	end.now_ns = conn->base.last_ns[STREAM_REQUESTS];
+	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {
+		end.number = conn->base.epoch_number + i;
+		if ((http1_exchange_of(conn, end.number)->flags & (EXCHANGE_DONE | EXCHANGE_CLAIMED)) == EXCHANGE_DONE)
+			http1_settle(conn, &end);
+	}
+	return 0;
+}
+
+/* An exchange whose answer may be another's, when the connection ends: it is lost. */
+STREAM_FUNCTION int http1_drop(struct request *exchange)
+{
+	if (!exchange || (__sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED) & EXCHANGE_CLAIMED))
+		return 0;
+	http1_count(REQUEST_LOST_UNMATCHED, 1);
+	http1_release(exchange);
+	return 0;
 }
 
 /* An exchange ends as idle: it is told, but what it waits for may still come. */
@@ -181,6 +213,11 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 		if (!(flags & EXCHANGE_KNOWN) || (flags & EXCHANGE_CLAIMED))
 			continue;
 		end->error = error;
+		if ((conn->base.flags & CONN_UNSURE) && (flags & EXCHANGE_ANSWERED)) {
+			if (error != REQUEST_ERROR_IDLE)
+				http1_drop(exchange);
+			continue;
+		}
 		if (!(flags & EXCHANGE_ANSWERED)) {
 			exchange->end_ns = end->now_ns;
 			exchange->first_byte_ns = 0;
@@ -217,16 +254,21 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 /* Desynchronises: nothing is followed until the next request line; what was under way is lost, and counted. */
 STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direction *direction, u32 reason)
 {
+	u16 waiting;
 	u64 lost = 0;
 
 	if (!conn || !direction)
 		return 0;
+	waiting = conn->directions[STREAM_REQUESTS].number - http1_next_answer(conn);
 	direction->parser.state = HTTP1_START;
 	direction->carried = 0;
 	direction->message_ns = 0;
 	direction->passed_over = 0;
 	if (__sync_fetch_and_or(&conn->base.flags, CONN_RESYNC) & CONN_RESYNC)
 		return 0;
+	/* the one answer that is under way will have passed when a next request begins; more, or one that has not begun, may not */
+	if (waiting > (direction == &conn->directions[STREAM_ANSWERS]))
+		__sync_fetch_and_or(&conn->base.flags, CONN_UNSURE);
 	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {
 		struct request *exchange = http1_exchange_of(conn, i);
 		u32 flags = exchange->flags;
@@ -262,5 +304,7 @@ static __always_inline void http1_resync(struct http1_conn *conn, struct http1_d
 	conn->base.epoch++;
 	requests->epoch = conn->base.epoch;
 	http1_count(REQUEST_RESYNCED, 1);
+	if (!(conn->base.flags & CONN_PROVEN)) /* nothing is known of what was before */
+		__sync_fetch_and_or(&conn->base.flags, CONN_UNSURE);
 	__sync_fetch_and_and(&conn->base.flags, ~CONN_RESYNC);
 }

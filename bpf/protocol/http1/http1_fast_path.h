@@ -111,7 +111,8 @@ STREAM_FUNCTION int http1_fast_path(struct http1_conn *conn, struct http1_call *
 		return HTTP1_FAST_NOT;
 	direction = &conn->directions[call->io.direction & 1];
 	window = &call->window;
-	if ((conn->base.flags & (CONN_RESYNC | CONN_LEFT | CONN_ENDED)) || direction->epoch != conn->base.epoch ||
+	if ((conn->base.flags & (CONN_RESYNC | CONN_LEFT | CONN_ENDED | CONN_UNSURE)) ||
+	    direction->epoch != conn->base.epoch ||
 	    direction->parser.state != HTTP1_START || direction->message_ns || direction->carried || call->io.skip ||
 	    !call->io.total || (!call->io.left && (!stream_next_piece(&call->io) || !call->io.left)))
 		return HTTP1_FAST_NOT;

@@ -76,6 +76,9 @@ static __always_inline int http1_request_begun(struct http1_conn *conn, struct h
 		direction->message_ns = message_ns;
 	}
 	http1_prove(conn);
+	if ((conn->base.flags & CONN_UNSURE) && direction->number != conn->base.epoch_number &&
+	    direction->number == http1_next_answer(conn))
+		http1_become_sure(conn);
 	flags = exchange->flags;
 	direction->passed_over = 0;
 	if (flags & EXCHANGE_KNOWN)
@@ -200,6 +203,12 @@ static __always_inline int http1_response_begun(struct http1_conn *conn, struct 
 	if (direction->passed_over)
 		return 1;
 	flags = exchange->flags;
+	if ((conn->base.flags & CONN_UNSURE) && !(flags & EXCHANGE_KNOWN)) {
+		/* of a request before those that are known, or of one that is not seen yet: that is answered, then */
+		__sync_lock_test_and_set(&conn->base.unmatched_ns, conn->base.last_ns[STREAM_ANSWERS]);
+		http1_desync_at(conn, direction, REQUEST_LOST_UNMATCHED);
+		return 0;
+	}
 	if (flags & EXCHANGE_ANSWERED) {
 		http1_desync_at(conn, direction, REQUEST_LOST_UNMATCHED); /* more answers than requests */
 		return 0;

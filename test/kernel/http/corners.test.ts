@@ -514,6 +514,45 @@ describe('connections', () => {
     await own.close();
   });
 
+  it('joined while an answer is outstanding: no request gets that of another', async () => {
+    const waiting: (() => void)[] = [];
+    const statuses: Record<string, number> = { a: 500, b: 201, c: 202, d: 203 };
+    const own = await server(
+      answering((head, socket) => {
+        const status = statuses[head.slice(5, 6)];
+        const reply = () => void socket.write(`HTTP/1.1 ${status} R\r\nContent-Length: 2\r\n\r\nok`);
+        if (status === 500 || status === 201) waiting.push(reply);
+        else reply();
+      }),
+    );
+    let late: Probe | undefined;
+    await client(own.port, async (socket) => {
+      const { until } = answers(socket);
+      socket.write('GET /a HTTP/1.1\r\n\r\n');
+      while (waiting.length < 1) await sleep(2);
+      late = new Probe();
+      socket.write('GET /b HTTP/1.1\r\n\r\n');
+      while (waiting.length < 2) await sleep(2);
+      for (const [i, reply] of waiting.entries()) {
+        reply();
+        await until(i + 1);
+      }
+      for (const [i, path] of ['c', 'd'].entries()) {
+        socket.write(`GET /${path} HTTP/1.1\r\n\r\n`);
+        await until(i + 3);
+      }
+      socket.end();
+      socket.destroySoon();
+    });
+    const labels = { server_port: own.port };
+    const expected = { 'GET 202': 1, 'GET 203': 1 };
+    expect(await late?.table('client', labels, METHOD_STATUS)).toEqual(expected);
+    expect(await late?.table('server', labels, METHOD_STATUS)).toEqual(expected);
+    expect((await late?.lost())?.lost_unmatched).toBe(2); // of each end's /b it is not known which answer was its own
+    late?.close();
+    await own.close();
+  });
+
   it('hold requests in flight, which are gone after their answers', async () => {
     const waiting: net.Socket[] = [];
     const own = await server(answering((_, socket) => void waiting.push(socket)));

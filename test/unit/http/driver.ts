@@ -5,12 +5,15 @@ import { fileURLToPath } from 'node:url';
 const FUZZ = fileURLToPath(new URL('../../fuzz', import.meta.url));
 const DRIVER = fileURLToPath(new URL('../../../build/fuzz/http1_driver', import.meta.url));
 
-/** One call of one thread, a close, a walk that finds the connection idle for too long, or bytes that pass unseen. */
+/**
+ * One call of one thread, a close, a walk that finds the connection idle for too long, bytes that pass unseen, or that
+ * the connection had begun before. */
 export type Step =
   | { readonly direction: 'request' | 'response'; readonly pieces: readonly Buffer[] }
   | { readonly unseen: 'request' | 'response'; readonly bytes: number }
   | 'close'
-  | 'idle';
+  | 'idle'
+  | 'midway';
 
 export interface Exchange {
   readonly method: number;
@@ -48,6 +51,7 @@ function record(kind: number, bytes: Buffer): Buffer {
 
 function encode(step: Step): Buffer[] {
   if (step === 'close') return [record(4, Buffer.alloc(0))];
+  if (step === 'midway') return [record(7, Buffer.alloc(0))];
   if (step === 'idle') return [record(6, Buffer.alloc(0))];
   if ('unseen' in step) {
     const payload = Buffer.alloc(5);

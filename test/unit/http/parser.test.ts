@@ -320,6 +320,55 @@ describe('corners', () => {
     expect(statuses(run(ask(GET), 'idle', 'idle', 'close'))).toEqual([[0, 5]]);
   });
 
+  it('gives an answer that was outstanding when the connection was joined to no request that came later', () => {
+    const status = (code: number) => answer(`HTTP/1.1 ${code} R\r\nContent-Length: 2\r\n\r\nok`);
+    const get = (path: string) => ask(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    const seen = (...steps: Step[]) => {
+      const outcome = run('midway', ...steps);
+      return { statuses: outcome.exchanges.map((e) => e.status), lost: outcome.lost };
+    };
+    // /a was asked before, and answered 500
+    expect(seen(get('/b'), status(500), status(201), get('/c'), status(202), get('/d'), status(203))).toEqual(
+      {
+        statuses: [202, 203],
+        lost: 1,
+      },
+    );
+    expect(
+      seen(get('/b'), get('/c'), status(500), status(201), status(202), get('/d'), status(203), get('/e')),
+    ).toEqual({
+      statuses: [203],
+      lost: 2,
+    });
+    expect(seen(get('/b'), status(500), 'close')).toEqual({ statuses: [], lost: 1 });
+    expect(seen(get('/b'), 'close')).toEqual({ statuses: [0], lost: 0 }); // no answer, whoever's
+    // nothing was outstanding
+    expect(seen(get('/b'), status(201), get('/c'), status(202), get('/d'), status(203))).toEqual({
+      statuses: [201, 202, 203],
+      lost: 0,
+    });
+    expect(seen(get('/b'), get('/c'), status(201), status(202), get('/d'), status(203))).toEqual({
+      statuses: [201, 202, 203],
+      lost: 0,
+    });
+    // the same after a loss, of which it is known how many were waiting
+    const after = run(
+      get('/a'),
+      get('/b'),
+      ask('nonsense\r\n\r\n'),
+      get('/c'),
+      status(500),
+      status(201),
+      status(202),
+      get('/d'),
+      status(203),
+      get('/e'),
+      status(204),
+    );
+    expect(after.exchanges.map((e) => e.status)).not.toContain(500);
+    expect(after.exchanges.map((e) => e.status)).toContain(203);
+  });
+
   it('counts pipelined requests up to the depth of its queue, and loses those beyond one by one', () => {
     const statuses = (outcome: Outcome) => outcome.exchanges.map((e) => e.status);
     const asked = (from: number, to: number, more = '') =>
@@ -376,8 +425,15 @@ describe('corners', () => {
     );
     expect(known.exchanges.map((e) => e.status)).toEqual([...Array<number>(16).fill(200), 201, 200]);
     expect(known.lost).toBe(3);
-    const far = run(ask(GET.repeat(80) + head), answer(OK.repeat(80) + toHead), ask(GET), answer(OK));
-    expect(far.exchanges).toHaveLength(1);
+    const far = run(
+      ask(GET.repeat(80) + head),
+      answer(OK.repeat(80) + toHead),
+      ask(GET),
+      answer(OK),
+      ask(GET),
+      answer(OK),
+    );
+    expect(far.exchanges).toHaveLength(2);
     expect(far.lost).toBe(81);
   });
 
