@@ -1,7 +1,7 @@
 // Feeds conversations to the HTTP/1 connection logic and prints what it made of them; run by
 // test/unit/http/parser.test.ts. Input, little-endian records: u8 kind, u32 length, bytes. Kinds: 0 a piece of the
 // request direction, 1 of the answering direction, 2/3 the same but joined to the next record's call (an iovec),
-// 4 close, 5 bytes of direction `first byte` that are unobserved (u32 in the payload), 9 end of the conversation.
+// 4 close, 6 idle for too long, 7 (first) the connection had begun before, 5 bytes of direction `first byte` that are unobserved (u32 in the payload), 9 end of the conversation.
 #include "http1_user.h"
 
 static void print_ended(const struct request_conn *conn, const struct request *e, const struct request_end *end) {
@@ -50,10 +50,12 @@ int main(void) {
       }
       continue;
     }
-    if (kind == 4) {
-      call->end.error = REQUEST_ERROR_CLOSED;
+    if (kind == 4 || kind == 6) {
+      call->end.error = kind == 4 ? REQUEST_ERROR_CLOSED : REQUEST_ERROR_IDLE;
       call->end.now_ns = now++;
       http1_end(conn, &call->end);
+    } else if (kind == 7) {
+      conn->base.flags = CONN_RESYNC;
     } else if (kind == 5) {
       u32 amount;
       memcpy(&amount, bytes + 1, 4);

@@ -301,6 +301,7 @@ STREAM_FUNCTION int http1_begin_call(struct http1_conn *conn, struct http1_call 
 		direction->parser.state = HTTP1_START;
 		direction->message_ns = 0;
 		direction->carried = 0;
+		direction->passed_over = 0;
 	}
 	if ((conn->base.flags & CONN_RESYNC) && (call->io.direction & 1)) {
 		__sync_lock_test_and_set(&conn->base.unmatched_ns, call->io.end_ns);

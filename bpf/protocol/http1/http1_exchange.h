@@ -6,6 +6,13 @@
  * Two threads may be at work on one connection, one per direction. Each owns its direction; what both
  * touch is the ring of exchanges: request n and answer n meet in slot n, in either order, and the one that
  * comes second settles it. An answer may be seen before its request: a send is seen when it returns.
+ *
+ * A request for which the ring has no room is passed over: counted as lost, and so is its answer stepped over when its turn
+ * comes. Which answer that is follows from the numbers: its request was seen, and its slot is another's, or free.
+ *
+ * Where a connection is taken up while answers to requests before may be outstanding (CONN_UNSURE), the first answers may be
+ * theirs. So exchanges that are complete are held in their slots. A request that begins when as many answers were seen as
+ * requests before it says that there were no others: they count. One answer too many says that there were: they are lost.
  */
 #pragma once
 
@@ -14,6 +21,8 @@
 #include "stream/call.h"
 
 #define HTTP1_PIPELINE 16 /* requests without an answer at once; a power of two */
+#define HTTP1_DEPTH 16384 /* the same, those included that are passed over: numbers have 16 bits */
+#define HTTP1_HEADS 64	  /* where a HEAD is passed over; whether its answer has a body must be remembered */
 
 /* `flags` of an exchange, which is a struct request. */
 enum http1_exchange_flags {
@@ -24,7 +33,9 @@ enum http1_exchange_flags {
 	EXCHANGE_CLAIMED = 16,	   /* being settled */
 	EXCHANGE_DEFERRED = 32,	   /* whether the answer has a body depends on a request not seen yet */
 	EXCHANGE_SETTLED_EARLY = 64, /* a deferred one, settled when its request turned up */
+	EXCHANGE_OVER = 128, /* ended as idle, told and claimed: keeps its place until both directions have passed it */
 };
+#define EXCHANGE_DONE (EXCHANGE_REQUEST_DONE | EXCHANGE_RESPONSE_DONE)
 
 struct http1_direction {
 	/* what every message touches: a cache line */
@@ -38,8 +49,10 @@ struct http1_direction {
 	u16 kept;	/* bytes of the last message's head, in `carry`; 0: see http1_head_cache.h */
 	u16 kept_path_start, kept_path_length;
 	u16 cache_misses; /* heads in a row that were not that of the message before */
-	u16 pad[3];
-	u64 pad2[7];
+	u16 passed_over; /* 1: the current message is, or answers, a request that is passed over */
+	u16 pad[2];
+	u64 heads;  /* of requests, by number: was it a HEAD? Of those that are passed over */
+	u64 pad2[6];
 	u8 carry[HTTP1_LINE_SEEN];
 };
 
@@ -70,6 +83,14 @@ static __always_inline struct request *http1_exchange_of(struct http1_conn *conn
 	return &conn->exchanges[number & (HTTP1_PIPELINE - 1)];
 }
 
+/* The number of the answer that comes next. Its direction takes up a new epoch at its next call. */
+static __always_inline u16 http1_next_answer(struct http1_conn *conn)
+{
+	struct http1_direction *answers = &conn->directions[STREAM_ANSWERS];
+
+	return answers->epoch == conn->base.epoch ? answers->number : conn->base.epoch_number;
+}
+
 /* Makes an exchange free for another request. The caller has claimed it, and is done with it. */
 static __always_inline void http1_release(struct request *exchange)
 {
@@ -89,7 +110,7 @@ STREAM_FUNCTION int http1_conclude(struct http1_conn *conn, struct request_end *
 	if (!conn || !end)
 		return 0;
 	exchange = http1_exchange_of(conn, end->number);
-	if ((exchange->flags & EXCHANGE_ANSWERED) && exchange->number != exchange->answer_number)
+	if (exchange->number != exchange->answer_number && ((exchange->flags & EXCHANGE_ANSWERED) || !end->error))
 		http1_count(REQUEST_LOST_UNMATCHED, 1);
 	else
 		request_ended(&conn->base, exchange, end);
@@ -97,8 +118,7 @@ STREAM_FUNCTION int http1_conclude(struct http1_conn *conn, struct request_end *
 	return 0;
 }
 
-/* Hands a finished exchange over, once, though both directions may try. One that was ended before (an idle one)
- * is no longer known: what still arrives for it is dropped. */
+/* Hands a finished exchange over, once, though both directions may try. */
 STREAM_FUNCTION int http1_settle(struct http1_conn *conn, struct request_end *end)
 {
 	struct request *exchange;
@@ -113,6 +133,64 @@ STREAM_FUNCTION int http1_settle(struct http1_conn *conn, struct request_end *en
 	if (before & EXCHANGE_KNOWN)
 		return http1_conclude(conn, end);
 	http1_release(exchange);
+	return 0;
+}
+
+/* Both directions are through with an exchange. `before`: its flags, when the second of them said so. One that was told
+ * before, as idle, has kept its place until now, so that what came late for it was not taken for another's. */
+static __always_inline void http1_finish(struct http1_conn *conn, struct request_end *end, u32 before)
+{
+	end->error = REQUEST_NO_ERROR;
+	if (before & EXCHANGE_OVER)
+		http1_release(http1_exchange_of(conn, end->number));
+	else if ((conn->base.flags & (CONN_UNSURE | CONN_LEFT)) != CONN_UNSURE) /* a 101 belongs to the request before it */
+		http1_settle(conn, end);
+}
+
+/* The answers belong to the requests that they seem to belong to: what was held counts. The flag goes first: an answer
+ * that is complete meanwhile is either found here, or sees it gone. */
+STREAM_FUNCTION int http1_become_sure(struct http1_conn *conn)
+{
+	struct request_end end = {};
+
+	if (!conn)
+		return 0;
+	__sync_fetch_and_and(&conn->base.flags, ~CONN_UNSURE);
+	end.now_ns = conn->base.last_ns[STREAM_REQUESTS];
+	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {
+		end.number = conn->base.epoch_number + i;
+		if ((http1_exchange_of(conn, end.number)->flags & (EXCHANGE_DONE | EXCHANGE_CLAIMED)) == EXCHANGE_DONE)
+			http1_settle(conn, &end);
+	}
+	return 0;
+}
+
+/* An exchange whose answer may be another's, when the connection ends: it is lost. */
+STREAM_FUNCTION int http1_drop(struct request *exchange)
+{
+	if (!exchange || (__sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED) & EXCHANGE_CLAIMED))
+		return 0;
+	http1_count(REQUEST_LOST_UNMATCHED, 1);
+	http1_release(exchange);
+	return 0;
+}
+
+/* An exchange ends as idle: it is told, but what it waits for may still come. */
+STREAM_FUNCTION int http1_conclude_idle(struct http1_conn *conn, struct request_end *end)
+{
+	struct request *exchange;
+	u32 before;
+
+	if (!conn || !end)
+		return 0;
+	exchange = http1_exchange_of(conn, end->number);
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_CLAIMED);
+	if (before & EXCHANGE_CLAIMED)
+		return 0;
+	request_ended(&conn->base, exchange, end);
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_OVER);
+	if ((before & EXCHANGE_DONE) == EXCHANGE_DONE) /* meanwhile: they found it claimed, and left it */
+		http1_release(exchange);
 	return 0;
 }
 
@@ -135,6 +213,11 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 		if (!(flags & EXCHANGE_KNOWN) || (flags & EXCHANGE_CLAIMED))
 			continue;
 		end->error = error;
+		if ((conn->base.flags & CONN_UNSURE) && (flags & EXCHANGE_ANSWERED)) {
+			if (error != REQUEST_ERROR_IDLE)
+				http1_drop(exchange);
+			continue;
+		}
 		if (!(flags & EXCHANGE_ANSWERED)) {
 			exchange->end_ns = end->now_ns;
 			exchange->first_byte_ns = 0;
@@ -159,7 +242,10 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 			end->error = REQUEST_NO_ERROR; /* answered while the request was still being sent */
 		}
 		end->number = answers->number + i;
-		http1_settle(conn, end);
+		if (error == REQUEST_ERROR_IDLE)
+			http1_conclude_idle(conn, end);
+		else
+			http1_settle(conn, end);
 	}
 	end->error = error;
 	return 0;
@@ -168,15 +254,21 @@ STREAM_FUNCTION int http1_end(struct http1_conn *conn, struct request_end *end)
 /* Desynchronises: nothing is followed until the next request line; what was under way is lost, and counted. */
 STREAM_FUNCTION int http1_desync_at(struct http1_conn *conn, struct http1_direction *direction, u32 reason)
 {
+	u16 waiting;
 	u64 lost = 0;
 
 	if (!conn || !direction)
 		return 0;
+	waiting = conn->directions[STREAM_REQUESTS].number - http1_next_answer(conn);
 	direction->parser.state = HTTP1_START;
 	direction->carried = 0;
 	direction->message_ns = 0;
+	direction->passed_over = 0;
 	if (__sync_fetch_and_or(&conn->base.flags, CONN_RESYNC) & CONN_RESYNC)
 		return 0;
+	/* the one answer that is under way will have passed when a next request begins; more, or one that has not begun, may not */
+	if (waiting > (direction == &conn->directions[STREAM_ANSWERS]))
+		__sync_fetch_and_or(&conn->base.flags, CONN_UNSURE);
 	for (u32 i = 0; i < HTTP1_PIPELINE; i++) {
 		struct request *exchange = http1_exchange_of(conn, i);
 		u32 flags = exchange->flags;
@@ -212,5 +304,7 @@ static __always_inline void http1_resync(struct http1_conn *conn, struct http1_d
 	conn->base.epoch++;
 	requests->epoch = conn->base.epoch;
 	http1_count(REQUEST_RESYNCED, 1);
+	if (!(conn->base.flags & CONN_PROVEN)) /* nothing is known of what was before */
+		__sync_fetch_and_or(&conn->base.flags, CONN_UNSURE);
 	__sync_fetch_and_and(&conn->base.flags, ~CONN_RESYNC);
 }

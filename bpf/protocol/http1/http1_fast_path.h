@@ -39,7 +39,7 @@ static __always_inline int http1_answer_at_once(struct http1_conn *conn, struct 
 {
 	struct http1_parser *parser = &direction->parser;
 	struct http1_window *window = &call->window;
-	u32 status = parser->status;
+	u32 status = parser->status, before;
 	u64 used;
 
 	http1_prove(conn);
@@ -62,11 +62,13 @@ static __always_inline int http1_answer_at_once(struct http1_conn *conn, struct 
 	exchange->response_bytes = parser->body;
 	call->end.number = direction->number++;
 	call->end.error = REQUEST_NO_ERROR;
-	if (__sync_val_compare_and_swap(&exchange->flags, HTTP1_ASKED, HTTP1_ALL) == HTTP1_ASKED)
+	if (__sync_val_compare_and_swap(&exchange->flags, HTTP1_ASKED, HTTP1_ALL) == HTTP1_ASKED) {
 		http1_conclude(conn, &call->end);
-	else if (__sync_fetch_and_or(&exchange->flags, EXCHANGE_ANSWERED | EXCHANGE_RESPONSE_DONE) &
-		 EXCHANGE_REQUEST_DONE)
-		http1_settle(conn, &call->end);
+		return 1;
+	}
+	before = __sync_fetch_and_or(&exchange->flags, EXCHANGE_ANSWERED | EXCHANGE_RESPONSE_DONE);
+	if (before & EXCHANGE_REQUEST_DONE)
+		http1_finish(conn, &call->end, before);
 	return 1;
 }
 
@@ -109,7 +111,8 @@ STREAM_FUNCTION int http1_fast_path(struct http1_conn *conn, struct http1_call *
 		return HTTP1_FAST_NOT;
 	direction = &conn->directions[call->io.direction & 1];
 	window = &call->window;
-	if ((conn->base.flags & (CONN_RESYNC | CONN_LEFT | CONN_ENDED)) || direction->epoch != conn->base.epoch ||
+	if ((conn->base.flags & (CONN_RESYNC | CONN_LEFT | CONN_ENDED | CONN_UNSURE)) ||
+	    direction->epoch != conn->base.epoch ||
 	    direction->parser.state != HTTP1_START || direction->message_ns || direction->carried || call->io.skip ||
 	    !call->io.total || (!call->io.left && (!stream_next_piece(&call->io) || !call->io.left)))
 		return HTTP1_FAST_NOT;
@@ -189,5 +192,6 @@ static __always_inline struct request *http1_waiting(struct http1_conn *conn, u3
 {
 	struct request *exchange = http1_exchange_of(conn, number);
 
-	return (exchange->flags & (EXCHANGE_KNOWN | EXCHANGE_RESPONSE_DONE)) == EXCHANGE_KNOWN ? exchange : NULL;
+	return (exchange->flags & (EXCHANGE_KNOWN | EXCHANGE_RESPONSE_DONE | EXCHANGE_CLAIMED)) == EXCHANGE_KNOWN ? exchange
+														 : NULL;
 }

@@ -29,7 +29,7 @@ const sleep = (millis: number) => new Promise((resolve) => setTimeout(resolve, m
 /** A TCP server that does what it is told with each connection. */
 async function server(
   onConnection: (socket: net.Socket) => void,
-): Promise<{ port: number; close: () => Promise<void> }> {
+): Promise<{ port: number; each: (act: (socket: net.Socket) => void) => void; close: () => Promise<void> }> {
   const sockets = new Set<net.Socket>();
   const listener = net.createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
@@ -41,7 +41,7 @@ async function server(
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => listener.close(resolve));
   };
-  return { port, close };
+  return { port, each: (act) => sockets.forEach(act), close };
 }
 
 /** Connects, hands the socket to `drive`, resolves when it is closed. */
@@ -402,6 +402,75 @@ it('a request that waits for too long counts as unanswered once, and its late an
   await own.close();
 });
 
+it.each([17, 100])(
+  'of %i requests at once those that find a place are counted, the others are lost one by one',
+  async (depth) => {
+    const together = await server(
+      answering(
+        (head, socket) => void socket.write(`HTTP/1.1 ${/\d+/.exec(head)} R\r\nContent-Length: 2\r\n\r\nok`),
+      ),
+    );
+    const own = new Probe();
+    const before = (await own.lost()).lost_pipeline ?? 0;
+    await client(together.port, async (socket) => {
+      const { until } = answers(socket);
+      socket.write(Array.from({ length: depth }, (_, i) => `GET /${500 + i} HTTP/1.1\r\n\r\n`).join(''));
+      await until(depth);
+      socket.write('GET /200 HTTP/1.1\r\n\r\n');
+      await until(depth + 1);
+      socket.end();
+      socket.destroySoon();
+    });
+    const labels = { server_port: together.port };
+    const [asked, answered] = [
+      await own.table('client', labels, METHOD_STATUS),
+      await own.table('server', labels, METHOD_STATUS),
+    ];
+    const first = Array.from({ length: 16 }, (_, i) => [`GET ${500 + i}`, 1]);
+    expect(asked).toMatchObject(Object.fromEntries([...first, ['GET 200', 1]]));
+    expect(answered).toMatchObject(Object.fromEntries([...first, ['GET 200', 1]]));
+    const counted = [asked, answered].flatMap((table) => Object.values(table));
+    expect(counted.every((count) => count === 1)).toBe(true);
+    expect(counted.length + ((await own.lost()).lost_pipeline ?? 0) - before).toBe(2 * (depth + 1));
+    own.close();
+    await together.close();
+  },
+);
+
+it('17 requests behind an answer that stalled for too long have their own status, not its', async () => {
+  const own = await server(
+    answering((head, socket) => {
+      if (!head.includes('/stream')) socket.write('HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok');
+      else {
+        socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n');
+        socket.once('resumed', () => socket.write('4\r\nmore\r\n0\r\n\r\n'));
+      }
+    }),
+  );
+  const impatient = new Probe({ http: { idle_seconds: 1 } });
+  const before = await impatient.lost();
+  await client(own.port, async (socket) => {
+    const { until } = answers(socket);
+    socket.write('GET /stream HTTP/1.1\r\n\r\n');
+    await until(1);
+    while ((await impatient.requests('client', { server_port: own.port })) < 1) await sleep(100);
+    own.each((accepted) => accepted.emit('resumed'));
+    for (let i = 0; i < 17; i++) {
+      socket.write(GET);
+      await until(i + 2);
+    }
+    socket.end();
+    socket.destroySoon();
+  });
+  const labels = { server_port: own.port };
+  const expected = { 'GET 200 no_response': 1, 'GET 201 -': 17 };
+  expect(await impatient.table('client', labels, BY_ERROR)).toEqual(expected);
+  expect(await impatient.table('server', labels, BY_ERROR)).toEqual(expected);
+  expect(await impatient.lost()).toEqual(before);
+  impatient.close();
+  await own.close();
+});
+
 describe('connections', () => {
   it('that are no HTTP cost one look and are ignored', async () => {
     const own = await server((socket) => {
@@ -441,6 +510,45 @@ describe('connections', () => {
     expect(await late?.table('server', labels, METHOD_STATUS)).toEqual({ 'GET 200': 5 });
     expect(await late?.table('client', labels, METHOD_STATUS)).toEqual({ 'GET 200': 5 });
     await bothCounted(own.port, { 'GET 200': 6 });
+    late?.close();
+    await own.close();
+  });
+
+  it('joined while an answer is outstanding: no request gets that of another', async () => {
+    const waiting: (() => void)[] = [];
+    const statuses: Record<string, number> = { a: 500, b: 201, c: 202, d: 203 };
+    const own = await server(
+      answering((head, socket) => {
+        const status = statuses[head.slice(5, 6)];
+        const reply = () => void socket.write(`HTTP/1.1 ${status} R\r\nContent-Length: 2\r\n\r\nok`);
+        if (status === 500 || status === 201) waiting.push(reply);
+        else reply();
+      }),
+    );
+    let late: Probe | undefined;
+    await client(own.port, async (socket) => {
+      const { until } = answers(socket);
+      socket.write('GET /a HTTP/1.1\r\n\r\n');
+      while (waiting.length < 1) await sleep(2);
+      late = new Probe();
+      socket.write('GET /b HTTP/1.1\r\n\r\n');
+      while (waiting.length < 2) await sleep(2);
+      for (const [i, reply] of waiting.entries()) {
+        reply();
+        await until(i + 1);
+      }
+      for (const [i, path] of ['c', 'd'].entries()) {
+        socket.write(`GET /${path} HTTP/1.1\r\n\r\n`);
+        await until(i + 3);
+      }
+      socket.end();
+      socket.destroySoon();
+    });
+    const labels = { server_port: own.port };
+    const expected = { 'GET 202': 1, 'GET 203': 1 };
+    expect(await late?.table('client', labels, METHOD_STATUS)).toEqual(expected);
+    expect(await late?.table('server', labels, METHOD_STATUS)).toEqual(expected);
+    expect((await late?.lost())?.lost_unmatched).toBe(2); // of each end's /b it is not known which answer was its own
     late?.close();
     await own.close();
   });

@@ -5,11 +5,15 @@ import { fileURLToPath } from 'node:url';
 const FUZZ = fileURLToPath(new URL('../../fuzz', import.meta.url));
 const DRIVER = fileURLToPath(new URL('../../../build/fuzz/http1_driver', import.meta.url));
 
-/** One call of one thread, a close, or bytes that pass unseen. */
+/**
+ * One call of one thread, a close, a walk that finds the connection idle for too long, bytes that pass unseen, or that
+ * the connection had begun before. */
 export type Step =
   | { readonly direction: 'request' | 'response'; readonly pieces: readonly Buffer[] }
   | { readonly unseen: 'request' | 'response'; readonly bytes: number }
-  | 'close';
+  | 'close'
+  | 'idle'
+  | 'midway';
 
 export interface Exchange {
   readonly method: number;
@@ -47,6 +51,8 @@ function record(kind: number, bytes: Buffer): Buffer {
 
 function encode(step: Step): Buffer[] {
   if (step === 'close') return [record(4, Buffer.alloc(0))];
+  if (step === 'midway') return [record(7, Buffer.alloc(0))];
+  if (step === 'idle') return [record(6, Buffer.alloc(0))];
   if ('unseen' in step) {
     const payload = Buffer.alloc(5);
     payload[0] = step.unseen === 'response' ? 1 : 0;

@@ -293,13 +293,148 @@ describe('corners', () => {
     expect(outcome.exchanges).toMatchObject([{ status: 413, request: 10 }, { status: 200 }]);
   });
 
-  it('counts pipelined requests up to the depth of its queue, and says when it is exceeded', () => {
-    const deep = run(ask(GET.repeat(16)), answer(OK.repeat(16)));
-    expect(deep.exchanges).toHaveLength(16);
-    expect(deep.lost).toBe(0);
-    const deeper = run(ask(GET.repeat(17)), answer(OK.repeat(17)), ask(GET), answer(OK));
-    expect(deeper.lost).toBe(16);
-    expect(deeper.exchanges).toHaveLength(1);
+  it('gives what comes late for a request that ended as idle to no other', () => {
+    const created = answer('HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok');
+    const more = Array.from({ length: 17 }, () => [ask(GET), created]).flat();
+    const statuses = (outcome: Outcome) => outcome.exchanges.map((e) => [e.status, e.error]);
+    const good = Array.from({ length: 17 }, () => [201, 0]);
+    const stream = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n';
+    const stalled = run(ask(GET), answer(stream), 'idle', answer('0\r\n\r\n'), ...more);
+    expect(statuses(stalled)).toEqual([[200, 5], ...good]);
+    expect(stalled.lost).toBe(0);
+    const late = run(ask(GET), 'idle', answer(OK), ...more);
+    expect(statuses(late)).toEqual([[0, 5], ...good]);
+    expect(late.lost).toBe(0);
+    const head = answer('HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n');
+    expect(statuses(run(ask('HEAD / HTTP/1.1\r\n\r\n'), 'idle', head, ...more))).toEqual([[0, 5], ...good]);
+    const upload = run(
+      ask('POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n'),
+      answer(OK),
+      'idle',
+      ask('0\r\n\r\n'),
+      ...more,
+      'close',
+    );
+    expect(statuses(upload)).toEqual([[200, 0], ...good]);
+    expect(upload.lost).toBe(0);
+    expect(statuses(run(ask(GET), 'idle', 'idle', 'close'))).toEqual([[0, 5]]);
+  });
+
+  it('gives an answer that was outstanding when the connection was joined to no request that came later', () => {
+    const status = (code: number) => answer(`HTTP/1.1 ${code} R\r\nContent-Length: 2\r\n\r\nok`);
+    const get = (path: string) => ask(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    const seen = (...steps: Step[]) => {
+      const outcome = run('midway', ...steps);
+      return { statuses: outcome.exchanges.map((e) => e.status), lost: outcome.lost };
+    };
+    // /a was asked before, and answered 500
+    expect(seen(get('/b'), status(500), status(201), get('/c'), status(202), get('/d'), status(203))).toEqual(
+      {
+        statuses: [202, 203],
+        lost: 1,
+      },
+    );
+    expect(
+      seen(get('/b'), get('/c'), status(500), status(201), status(202), get('/d'), status(203), get('/e')),
+    ).toEqual({
+      statuses: [203],
+      lost: 2,
+    });
+    expect(seen(get('/b'), status(500), 'close')).toEqual({ statuses: [], lost: 1 });
+    expect(seen(get('/b'), 'close')).toEqual({ statuses: [0], lost: 0 }); // no answer, whoever's
+    // nothing was outstanding
+    expect(seen(get('/b'), status(201), get('/c'), status(202), get('/d'), status(203))).toEqual({
+      statuses: [201, 202, 203],
+      lost: 0,
+    });
+    expect(seen(get('/b'), get('/c'), status(201), status(202), get('/d'), status(203))).toEqual({
+      statuses: [201, 202, 203],
+      lost: 0,
+    });
+    // the same after a loss, of which it is known how many were waiting
+    const after = run(
+      get('/a'),
+      get('/b'),
+      ask('nonsense\r\n\r\n'),
+      get('/c'),
+      status(500),
+      status(201),
+      status(202),
+      get('/d'),
+      status(203),
+      get('/e'),
+      status(204),
+    );
+    expect(after.exchanges.map((e) => e.status)).not.toContain(500);
+    expect(after.exchanges.map((e) => e.status)).toContain(203);
+  });
+
+  it('counts pipelined requests up to the depth of its queue, and loses those beyond one by one', () => {
+    const statuses = (outcome: Outcome) => outcome.exchanges.map((e) => e.status);
+    const asked = (from: number, to: number, more = '') =>
+      Array.from({ length: to - from }, (_, i) => `GET /p HTTP/1.1\r\nX: ${from + i}\r\n${more}\r\n`).join(
+        '',
+      );
+    const ok = (from: number, to: number, more = '') =>
+      Array.from(
+        { length: to - from },
+        (_, i) => `HTTP/1.1 ${500 + from + i} R\r\nContent-Length: 2\r\n${more}\r\nok`,
+      );
+    const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => 500 + from + i);
+    const answers = (from: number, to: number) => answer(ok(from, to).join(''));
+    for (const depth of [16, 17, 32, 33, 100]) {
+      const deep = run(
+        ask(asked(0, depth)),
+        answers(0, depth),
+        ask(asked(depth, depth + 40)),
+        answers(depth, depth + 40),
+      );
+      expect(statuses(deep)).toEqual([...numbers(0, 16), ...numbers(depth, depth + 16)]);
+      expect(deep.lost).toBe(depth - 16 + 24);
+      const apart = run(
+        ask(asked(0, depth)),
+        ...ok(0, depth).map((text) => answer(text)),
+        ask(GET),
+        answers(300, 301),
+      );
+      expect(statuses(apart)).toEqual([...numbers(0, 16), 800]);
+      expect(apart.lost).toBe(depth - 16);
+    }
+    // 20 are under way all the time: who finds a place is counted, with its own answer
+    const rolling = run(
+      ask(asked(0, 20)),
+      ...Array.from({ length: 200 }, (_, i) => [answers(i, i + 1), ask(asked(20 + i, 21 + i))]).flat(),
+    );
+    const counted = statuses(rolling);
+    expect(counted).toEqual([...new Set(counted)].sort((a, b) => a - b));
+    const lost = numbers(0, 200).filter((status) => !counted.includes(status));
+    expect(rolling.exchanges.length + lost.length).toBe(200);
+  });
+
+  it('knows which answer beyond the depth of its queue has no body, and gives up where it cannot', () => {
+    const head = 'HEAD /h HTTP/1.1\r\n\r\n';
+    const toHead = 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n';
+    const upload = 'POST /u HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n';
+    const known = run(
+      ask(GET.repeat(16) + head + upload + head),
+      answer(OK.repeat(16) + toHead + OK + toHead),
+      ask(head),
+      answer('HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n'),
+      ask(GET),
+      answer(OK),
+    );
+    expect(known.exchanges.map((e) => e.status)).toEqual([...Array<number>(16).fill(200), 201, 200]);
+    expect(known.lost).toBe(3);
+    const far = run(
+      ask(GET.repeat(80) + head),
+      answer(OK.repeat(80) + toHead),
+      ask(GET),
+      answer(OK),
+      ask(GET),
+      answer(OK),
+    );
+    expect(far.exchanges).toHaveLength(2);
+    expect(far.lost).toBe(81);
   });
 
   it('steps over body bytes that no hook showed, and is lost when they were headers', () => {
