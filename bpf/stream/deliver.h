@@ -152,29 +152,37 @@ static __always_inline bool stream_describe(struct stream_work *work, struct soc
 	struct stream *stream = &state->stream;
 	struct request_control *control = NULL;
 	struct task_struct *current;
-	struct tcp_sock *tcp;
+	bool whole = is_whole(sk);
+	struct tcp_sock *tcp = NULL;
 	u32 position;
 
-	tcp = stream_tcp_sock(sk, provider == FROM_SOCKET);
-	if (!tcp)
-		return false;
+	if (!whole) {
+		tcp = stream_tcp_sock(sk, provider == FROM_SOCKET);
+		if (!tcp)
+			return false;
+	}
 	if (!stream->protocol) {
 		control = request_controls();
 		if (!control || !control->started_ns || (state->role != ROLE_CLIENT && state->role != ROLE_SERVER))
 			return false;
 	}
-	position = stream_position(sk, tcp, sends);
 	call->total = length;
 	call->unobserved = 0;
 	call->kind = STREAM_CALL_BYTES;
 	call->flags = 0;
 	call->direction = stream_direction_of(state->role, sends);
+	if (tcp)
+		position = stream_position(sk, tcp, sends);
+	else
+		position = stream_whole_position(sk, stream->next_position[call->direction & 1], length, sends);
 	if (!stream_place(call, stream, position))
 		return false;
 	if (stream_locate(call, sk, tcp, state, position, provider, sends) && !(flags & MSG_TRUNC))
 		call->flags |= STREAM_CALL_SEEN;
 	if (control && !stream_begins_with(work, state, control))
 		return false;
+	if (control && whole && !state->remote_port)
+		state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport); /* was not known when it was accepted */
 	if (request_spans && !sends && !(flags & MSG_DONTWAIT)) {
 		current = bpf_get_current_task_btf();
 		if (!(current->flags & PF_IO_WORKER))

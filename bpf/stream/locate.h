@@ -121,7 +121,8 @@ static __always_inline bool stream_take_send(struct stream_call *call, struct st
 
 /*
  * Finds the buffers, and when the call began and ended. The end of a send is when its last segment left, by TCP's own
- * time stamp: to read the clock again takes long.
+ * time stamp: to read the clock again takes long. `tcp`: NULL for MPTCP's whole, of which nothing but the registers tells;
+ * where no program runs at the entry of system calls its sends begin when they are over.
  */
 static __always_inline bool stream_locate(struct stream_call *call, struct sock *sk, struct tcp_sock *tcp,
 					  struct socket_state *state, u32 position, enum stream_provider provider,
@@ -132,7 +133,7 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 	u64 begin_ns = 0;
 	bool seen;
 
-	if (provider == FROM_SOCKET && sends && state->stream.protocol &&
+	if (provider == FROM_SOCKET && sends && state->stream.protocol && tcp &&
 	    stream_take_send(call, &state->sends, position)) {
 		u64 left_ns = ((struct tcp_sock___stream *)tcp)->tcp_clock_cache;
 
@@ -147,7 +148,7 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 		state->sends.begin_ns = 0;
 	} else if (provider == FROM_CONTEXT || (provider == FROM_SYSCALL && sends)) {
 		context = bpf_task_storage_get(&stream_contexts, current, 0, 0);
-		if (context) {
+		if (context && (tcp || provider != FROM_CONTEXT)) { /* no entry of a function is one of MPTCP's */
 			begin_ns = sends ? context->begin_ns : 0;
 			context->begin_ns = 0; /* of this call: the program at its entry may miss the next one */
 		}
@@ -158,8 +159,8 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 		seen = stream_take_context(call, context);
 	else /* by the registers, also where the program at the entry did not run: it was busy, or a kprobe was missed */
 		seen = stream_locate_syscall(call, sk, current, state,
-					     provider == FROM_SOCKET ? !sends || !state->stream.protocol
-								     : provider == FROM_SYSCALL,
+					     !tcp || (provider == FROM_SOCKET ? !sends || !state->stream.protocol
+									      : provider == FROM_SYSCALL),
 					     sends);
 	call->begin_ns = seen && begin_ns ? begin_ns : call->end_ns;
 	return seen;

@@ -175,7 +175,7 @@ static __always_inline bool stream_has_edge(struct request_conn *conn, bool begi
 /* A client's process may still read what arrived; the end is told when it has (STREAM_CALL_END). */
 static __always_inline bool stream_may_read_on(struct sock *sk, struct tcp_sock *tcp, int before, int after)
 {
-	bool closed_by_both = stream_shutdown(sk) == 3, unread = stream_unread(sk, tcp);
+	bool closed_by_both = stream_shutdown(sk) == 3, unread = tcp ? stream_unread(sk, tcp) : stream_whole_unread(sk);
 	u64 flags = sk->__sk_common.skc_flags;
 
 	if (after != TCP_CLOSE)
@@ -200,7 +200,7 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 	if (conn->flags & (CONN_LEFT | CONN_ENDED))
 		return false;
 	tcp = bpf_skc_to_tcp_sock(sk);
-	if (!tcp || (conn->role == ROLE_CLIENT && stream_may_read_on(sk, tcp, before, after)))
+	if ((!tcp && !is_whole(sk)) || (conn->role == ROLE_CLIENT && stream_may_read_on(sk, tcp, before, after)))
 		return false;
 	end->error = REQUEST_ERROR_CLOSED;
 	if (after == TCP_CLOSE) {

@@ -70,8 +70,9 @@ static __always_inline u8 stream_direction_of(u8 role, bool sends)
 	return sends == (role == ROLE_CLIENT) ? STREAM_REQUESTS : STREAM_ANSWERS;
 }
 
+/* Or MPTCP, whose whole is a stream like any other: see core/mptcp.h. */
 static __always_inline bool stream_is_tcp(struct sock *sk)
 {
-	return sk->sk_protocol == IPPROTO_TCP &&
+	return is_stream_socket(sk) &&
 	       (sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6);
 }

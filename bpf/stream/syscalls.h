@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernel_types.h"
+#include "core/mptcp.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
@@ -45,6 +46,17 @@ struct tcp_sock___stream {
 	u32 copied_seq;
 	u32 write_seq;
 	u32 rcv_nxt;
+};
+struct sk_buff_head___stream {
+	u32 qlen;
+};
+struct sock___stream_queue {
+	struct sk_buff_head___stream sk_receive_queue;
+};
+struct mptcp_sock___stream {
+	u64 write_seq;
+	u64 bytes_received;
+	u64 bytes_consumed; /* since 6.18 */
 };
 struct task_struct___stream {
 	void *io_uring;
@@ -224,6 +236,21 @@ static __always_inline u32 stream_position(struct sock *sk, struct tcp_sock *tcp
 	return read;
 }
 
+/*
+ * The same of MPTCP's whole. Where the kernel does not say how much a process has received, no tracing program is preempted
+ * either, so that each call is met once: what it has moved lies behind what the one before has.
+ */
+static __always_inline u32 stream_whole_position(struct sock *sk, u32 next, int length, bool sends)
+{
+	struct mptcp_sock___stream *whole = (void *)sk;
+
+	if (sends)
+		return BPF_CORE_READ(whole, write_seq);
+	if (bpf_core_field_exists(whole->bytes_consumed))
+		return BPF_CORE_READ(whole, bytes_consumed);
+	return next + length;
+}
+
 /* Does a process hold it? Sockets of the kernel's own (CIFS, NFS) are used within system calls on something else. */
 static __always_inline bool stream_has_file(struct sock *sk)
 {
@@ -244,4 +271,13 @@ static __always_inline bool stream_unread(struct sock *sk, struct tcp_sock *tcp)
 	u32 unread = fields->rcv_nxt - fields->copied_seq;
 
 	return unread > ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? 1 : 0);
+}
+
+static __always_inline bool stream_whole_unread(struct sock *sk)
+{
+	struct mptcp_sock___stream *whole = (void *)sk;
+
+	if (bpf_core_field_exists(whole->bytes_consumed))
+		return BPF_CORE_READ(whole, bytes_received) != BPF_CORE_READ(whole, bytes_consumed);
+	return BPF_CORE_READ((struct sock___stream_queue *)sk, sk_receive_queue.qlen);
 }
