@@ -101,6 +101,7 @@ struct pair {
 	u32 client_owner; /* 0 until that end has said who it is */
 	u32 server_owner;
 	u32 closed; /* a bit per role: the last to close removes the pair */
+	u32 unobserved; /* a bit per role: at that end what passes is not observed, see stream_count_far() */
 };
 
 struct range_key {

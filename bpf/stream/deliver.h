@@ -74,12 +74,29 @@ static __always_inline bool stream_is_older(struct socket_state *state, struct r
 	       state->start_ns < control->started_ns;
 }
 
+/* The other end may be on this host and see what passes: it is told whether this one does. Once or twice a connection. */
+static __noinline int stream_tell_far(struct socket_state *state, bool unobserved)
+{
+	struct pair *pair = bpf_map_lookup_elem(&pairs, &state->pair);
+	u32 bit = 1 << (state->role & 3);
+
+	if (!pair)
+		return 0;
+	if (unobserved)
+		__sync_fetch_and_or(&pair->unobserved, bit);
+	else
+		__sync_fetch_and_and(&pair->unobserved, ~bit);
+	return 0;
+}
+
 /* Bytes passed unobserved: whether they are of a protocol is not known. Counts once; the connection is classified at a
  * later request. */
-static __always_inline void stream_unobserved(struct stream *stream)
+static __always_inline void stream_unobserved(struct socket_state *state)
 {
-	if (!(__sync_fetch_and_or(&stream->flags, STREAM_UNOBSERVED) & STREAM_UNOBSERVED))
-		request_count(STREAM_UNKNOWN, REQUEST_LOST_UNOBSERVED, 1);
+	if (__sync_fetch_and_or(&state->stream.flags, STREAM_UNOBSERVED) & STREAM_UNOBSERVED)
+		return;
+	request_count(STREAM_UNKNOWN, REQUEST_LOST_UNOBSERVED, 1);
+	stream_tell_far(state, true);
 }
 
 static __always_inline void stream_ignore(struct stream *stream)
@@ -101,7 +118,7 @@ static __always_inline bool stream_begins_with(struct stream_work *work, struct 
 	if (call->flags & STREAM_CALL_SEEN)
 		protocol = stream_classify(work, control->protocols & ~stream->refused);
 	if (protocol < STREAM_UNKNOWN) {
-		stream_unobserved(stream);
+		stream_unobserved(state);
 		return false;
 	}
 	if (protocol && (!older || direction == STREAM_REQUESTS)) {
@@ -109,6 +126,8 @@ static __always_inline bool stream_begins_with(struct stream_work *work, struct 
 		call->answered_ns = older ? stream->answered_ns : 0;
 		stream->positioned[!direction] = 0;
 		stream->protocol = protocol;
+		if (stream->flags & STREAM_UNOBSERVED)
+			stream_tell_far(state, false);
 		return true;
 	}
 	if (direction == STREAM_ANSWERS)

@@ -223,6 +223,32 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 }
 
 /*
+ * Where the other end of the connection is on this host too and does not see what passes (a proxy that lets the kernel copy,
+ * by splice), every request that this end saw answered is one that is missing there. `number`: of answers so far. Not asked at
+ * each request, but at the end of a connection and at every walk.
+ */
+static __noinline int stream_count_far(struct sock *sk, struct request_conn *conn, u16 number)
+{
+	u16 missing = number - conn->far_number;
+	struct socket_state *state = missing ? socket_state_known(sk) : NULL;
+	struct pair *pair = state ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
+
+	if (!pair || !(pair->unobserved & 1 << (conn->role == ROLE_CLIENT ? ROLE_SERVER : ROLE_CLIENT)))
+		return 0;
+	conn->far_number = number;
+	request_count(conn->protocol, REQUEST_LOST_UNSEEN, missing);
+	return 0;
+}
+
+#define STREAM_ANSWERED(conn) ((conn)->directions[STREAM_ANSWERS].number)
+
+/* The first change of state that ends a connection: later ones find the pair gone. */
+static __always_inline bool stream_begins_to_end(int before, int after)
+{
+	return after != TCP_CLOSE || before == TCP_ESTABLISHED || before == TCP_CLOSE_WAIT;
+}
+
+/*
  * The walk over connections, at collection: how many requests are in flight, and which wait for too long.
  */
 const volatile u64 stream_idle_ns = 60000000000ULL;
@@ -326,6 +352,8 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK)                     \
 			return 0;                                                                              \
 		conn = bpf_sk_storage_get(&name##_conns, sk, 0, 0);                                            \
+		if (conn && stream_begins_to_end(before, after))                                               \
+			stream_count_far(sk, &conn->base, STREAM_ANSWERED(conn));                                \
 		if (!conn || !stream_ends(sk, &conn->base, before, after, &end))                               \
 			return 0;                                                                              \
 		name##_end(conn, &end);                                                                        \
@@ -344,7 +372,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		return name##_changes(sk, TCP_CLOSE, TCP_CLOSE);                                               \
 	}                                                                                                      \
                                                                                                                \
-	static __noinline int name##_walk_conn(struct name##_conn *conn)                                       \
+	static __noinline int name##_walk_conn(struct sock *sk, struct name##_conn *conn)                      \
 	{                                                                                                      \
 		struct request_end end = {};                                                                   \
 		struct request *request;                                                                       \
@@ -352,6 +380,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
                                                                                                                \
 		if (conn->base.flags & (CONN_LEFT | CONN_ENDED))                                               \
 			return 0;                                                                              \
+		stream_count_far(sk, &conn->base, STREAM_ANSWERED(conn));                                        \
 		for (u32 i = 0; i < (pipeline); i++) {                                                         \
 			request = name##_waiting(conn, i);                                                     \
 			if (!request)                                                                          \
@@ -370,7 +399,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		struct sock *sk = ctx->sk;                                                                     \
 		struct name##_conn *conn = sk ? bpf_sk_storage_get(&name##_conns, sk, 0, 0) : NULL;            \
                                                                                                                \
-		return conn ? name##_walk_conn(conn) : 0;                                                      \
+		return conn ? name##_walk_conn(sk, conn) : 0;                                                      \
 	}                                                                                                      \
 	SEC("iter/task_file")                                                                                  \
 	int name##_walk_files(struct bpf_iter__task_file *ctx)                                                 \
@@ -381,7 +410,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		struct name##_conn *conn = sk && stream_is_tcp(sk) ?                                           \
 						   bpf_sk_storage_get(&name##_conns, sk, 0, 0) : NULL;         \
                                                                                                                \
-		return conn ? name##_walk_conn(conn) : 0;                                                      \
+		return conn ? name##_walk_conn(sk, conn) : 0;                                                      \
 	}
 
 /* Of both sock_send_length and sock_recv_length, whose prototype is the same. */
