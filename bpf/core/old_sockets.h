@@ -73,7 +73,7 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	first.pair = pair_of_old(sk, netns);
 	if (tcp)
 		read_connection(sk, tcp, &moved, jiffies);
-	else
+	else if (is_whole(sk))
 		read_whole(sk, &moved, jiffies);
 	first.sent_bytes = moved.sent_bytes;
 	first.received_bytes = moved.received_bytes;

@@ -190,10 +190,12 @@ static __always_inline bool stream_describe(struct stream_work *work, struct soc
 	call->kind = STREAM_CALL_BYTES;
 	call->flags = 0;
 	call->direction = stream_direction_of(state->role, sends);
-	if (tcp)
+	if (whole)
+		position = stream_whole_position(sk, stream->next_position[call->direction & 1], length, sends);
+	else if (tcp)
 		position = stream_position(sk, tcp, sends);
 	else
-		position = stream_whole_position(sk, stream->next_position[call->direction & 1], length, sends);
+		return false; /* unreachable; tells the verifier */
 	if (!stream_place(call, stream, position))
 		return false;
 	if (stream_locate(call, sk, tcp, state, position, provider, sends) && !(flags & MSG_TRUNC))

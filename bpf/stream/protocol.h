@@ -175,7 +175,8 @@ static __always_inline bool stream_has_edge(struct request_conn *conn, bool begi
 /* A client's process may still read what arrived; the end is told when it has (STREAM_CALL_END). */
 static __always_inline bool stream_may_read_on(struct sock *sk, struct tcp_sock *tcp, int before, int after)
 {
-	bool closed_by_both = stream_shutdown(sk) == 3, unread = tcp ? stream_unread(sk, tcp) : stream_whole_unread(sk);
+	bool unread = is_whole(sk) ? stream_whole_unread(sk) : tcp && stream_unread(sk, tcp);
+	bool closed_by_both = stream_shutdown(sk) == 3;
 	u64 flags = sk->__sk_common.skc_flags;
 
 	if (after != TCP_CLOSE)

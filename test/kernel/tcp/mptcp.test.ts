@@ -179,3 +179,26 @@ test.runIf(followed)(
     }
   },
 );
+
+test.runIf(!followed)(
+  'where the kernel does not say what passes, each end of a connection is a counted loss',
+  async () => {
+    const port = 21307;
+    const probe = new Probe();
+    try {
+      await startPeer(['serve', 'knp-mp61s', '127.0.0.1', port, 0], undefined, 'mptcp');
+      const client = await startPeer(
+        ['hold', 'knp-mp61c', '127.0.0.1', port, 3, UP, DOWN],
+        undefined,
+        'mptcp',
+      );
+      await client.exchange();
+      await client.end();
+      probe.collect();
+      expect(probe.lost().mptcp_payload).toBe(6);
+      expect(reported(probe, port)).toEqual(both({ opened: 3, open: 0, up: 3 * UP, down: 3 * DOWN }));
+    } finally {
+      probe.close();
+    }
+  },
+);
