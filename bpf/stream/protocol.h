@@ -230,10 +230,15 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
  */
 static __noinline int stream_count_far(struct sock *sk, struct request_conn *conn, u16 number)
 {
+	struct request_state *shared = request_state_of(STREAM_UNKNOWN);
 	u16 missing = number - conn->far_number;
-	struct socket_state *state = missing ? socket_state_known(sk) : NULL;
-	struct pair *pair = state ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
+	struct socket_state *state;
+	struct pair *pair;
 
+	if (!missing || !shared || !shared->counters[REQUEST_LOST_UNOBSERVED])
+		return 0; /* on a host without such proxies nothing is looked up */
+	state = socket_state_known(sk);
+	pair = state ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
 	if (!pair || !(pair->unobserved & 1 << (conn->role == ROLE_CLIENT ? ROLE_SERVER : ROLE_CLIENT)))
 		return 0;
 	conn->far_number = number;
