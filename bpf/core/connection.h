@@ -8,6 +8,7 @@
 #include "dialled.h"
 #include "edge.h"
 #include "established.h"
+#include "mptcp.h"
 #include "nat.h"
 #include "owner.h"
 #include "socket.h"
@@ -84,8 +85,11 @@ static __noinline int connect_anew(struct socket_state *state, struct socket_sta
 static __always_inline int on_connect(struct sock *sk)
 {
 	struct socket_state first = {.self = (u64)sk, .role = ROLE_CLIENT, .tcp_state = TCP_SYN_SENT}, *state;
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 
-	if (current_is_agent())
+	if (!tcp)
+		return 0; /* a whole connects by its first subflow */
+	if (current_is_agent() || (is_subflow(tcp) && joins_whole(sk)))
 		first.flags = SOCKET_IGNORED;
 	else
 		first.owner = current_owner();
@@ -104,6 +108,7 @@ static __always_inline int on_connect(struct sock *sk)
 static __always_inline int on_listen(struct sock *sk)
 {
 	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .tcp_state = TCP_LISTEN}, *state;
+	struct tcp_sock *tcp;
 
 	if (current_is_agent())
 		first.flags = SOCKET_IGNORED;
@@ -112,7 +117,10 @@ static __always_inline int on_listen(struct sock *sk)
 	first.listener_owner = first.owner;
 	first.local_port = local_port_of(sk);
 	first.start_ns = bpf_ktime_get_ns();
-	first.listen_drops = sk->sk_drops.counter;
+	first.listen_drops = listen_drops_of(sk);
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (tcp && is_subflow(tcp))
+		first.flags |= SOCKET_SUBFLOW;
 	state = bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
 		count_lost(LOST_SOCKET_STORAGE);
@@ -181,8 +189,30 @@ static __always_inline int on_close(struct sock *sk, struct socket_state *state)
 	state->stream.close_error = sk->sk_err;
 	account(sk, state, true);
 	leave_edge(state);
-	leave_pair(state);
+	if (!(state->flags & SOCKET_SUBFLOW)) /* it has lent its whole the pair */
+		leave_pair(state);
 	return 0;
+}
+
+/*
+ * Accepted, but not a copy of its listener's state, since that has none: a listener of MPTCP that was there before the
+ * agent, whose process holds the whole and whose subflow, which the connection comes from, nothing leads to.
+ */
+static __noinline int on_accept_from_old(struct sock *sk)
+{
+	struct listen_key listen = {.netns = sk->__sk_common.skc_net.net->ns.inum, .port = bound_port_of(sk)};
+	u32 *owner = bpf_map_lookup_elem(&listen_ports, &listen);
+	struct socket_state *state;
+
+	if (!owner)
+		return 0;
+	state = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) {
+		count_lost(LOST_SOCKET_STORAGE);
+		return 0;
+	}
+	state->owner = *owner;
+	return on_established_server(sk, state);
 }
 
 /* The state is CLOSE, whether seen when it became so or later. Says which protocol is to be told. */
@@ -203,7 +233,7 @@ static __always_inline u32 on_transition(struct sock *sk, int before, int after,
 {
 	struct socket_state *state;
 
-	if (after == TCP_SYN_RECV || after == TCP_TIME_WAIT || sk->sk_protocol != IPPROTO_TCP)
+	if (after == TCP_SYN_RECV || after == TCP_TIME_WAIT || !is_stream_socket(sk))
 		return 0;
 	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	if (state && state->self == (u64)sk) {
@@ -221,6 +251,8 @@ static __always_inline u32 on_transition(struct sock *sk, int before, int after,
 	if (after == TCP_LISTEN)
 		return on_listen(sk);
 	if (!state) {
+		if (after == TCP_ESTABLISHED && before != TCP_SYN_SENT)
+			return on_accept_from_old(sk);
 		/* e.g. waiting in an accept queue when the agent started */
 		if (first && after == TCP_CLOSE && before != TCP_CLOSE && before != TCP_LISTEN && before != TCP_SYN_RECV)
 			count_lost(LOST_SOCKET_UNSEEN);

@@ -13,13 +13,30 @@
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
 struct pt_regs___nat_x86 {
-	unsigned long si, dx, orig_ax;
+	unsigned long bx, cx, si, dx, orig_ax, cs;
 };
 struct pt_regs___nat_arm64 {
 	u64 regs[31];
+	u64 pstate;
 	s32 syscallno;
 };
 #pragma clang attribute pop
+
+/* The same of a 32-bit program. arch/x86/entry/syscalls/syscall_32.tbl, include/uapi/linux/net.h */
+static __always_inline void *connect_argument_i386(struct pt_regs___nat_x86 *regs, u64 *length)
+{
+	u32 arguments[3]; /* of socketcall(): file descriptor, address, length */
+
+	if (BPF_CORE_READ(regs, orig_ax) == 362 /* connect */) {
+		*length = (u32)BPF_CORE_READ(regs, dx);
+		return (void *)(u64)(u32)BPF_CORE_READ(regs, cx);
+	}
+	if (BPF_CORE_READ(regs, orig_ax) != 102 /* socketcall */ || (u32)BPF_CORE_READ(regs, bx) != 3 /* connect */ ||
+	    bpf_probe_read_user(arguments, sizeof(arguments), (void *)(u64)(u32)BPF_CORE_READ(regs, cx)))
+		return NULL;
+	*length = arguments[2];
+	return (void *)(u64)arguments[1];
+}
 
 /* The user's arguments of connect(fd, address, length), if that is the call that runs. */
 static __always_inline void *connect_argument(u64 *length)
@@ -29,13 +46,19 @@ static __always_inline void *connect_argument(u64 *length)
 	struct pt_regs___nat_arm64 *arm64 = regs;
 
 	if (bpf_core_field_exists(x86->orig_ax)) {
+		if (BPF_CORE_READ(x86, cs) == 0x23 /* __USER32_CS */)
+			return connect_argument_i386(x86, length);
 		if (BPF_CORE_READ(x86, orig_ax) != 42) /* arch/x86/entry/syscalls/syscall_64.tbl */
 			return NULL;
 		*length = BPF_CORE_READ(x86, dx);
 		return (void *)BPF_CORE_READ(x86, si);
 	}
-	if (BPF_CORE_READ(arm64, syscallno) != 203) /* include/uapi/asm-generic/unistd.h */
+	if (BPF_CORE_READ(arm64, pstate) & 0x10) { /* PSR_MODE32_BIT */
+		if (BPF_CORE_READ(arm64, syscallno) != 283) /* arch/arm/tools/syscall.tbl */
+			return NULL;
+	} else if (BPF_CORE_READ(arm64, syscallno) != 203) { /* include/uapi/asm-generic/unistd.h */
 		return NULL;
+	}
 	*length = BPF_CORE_READ(arm64, regs[2]);
 	return (void *)BPF_CORE_READ(arm64, regs[1]);
 }

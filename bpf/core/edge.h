@@ -101,6 +101,7 @@ struct pair {
 	u32 client_owner; /* 0 until that end has said who it is */
 	u32 server_owner;
 	u32 closed; /* a bit per role: the last to close removes the pair */
+	u32 unobserved; /* a bit per role: at that end what passes is not observed, see stream_count_far() */
 };
 
 struct range_key {
@@ -135,6 +136,7 @@ enum socket_flags {
 	SOCKET_CAUGHT_UP = 8192,  /* no program saw it established; one processor has made up for that */
 	SOCKET_REFUSED = 16384,   /* the peer answered the SYN by a reset */
 	SOCKET_HOLDS_EDGE = 32768, /* in the edge's `sockets` */
+	SOCKET_SUBFLOW = 65536,   /* one of MPTCP's paths: what it moves counts on its whole, see mptcp.h */
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */
@@ -188,6 +190,7 @@ enum lost_stage {
 	LOST_EDGE_GONE,		/* an account whose edge had been removed and could not be made anew */
 	LOST_ESTABLISHED,	/* connections seen only at their end: counted, but without their handshake's time */
 	LOST_CONNTRACK_MESSAGE,	/* entries of connection tracking that are not laid out as we know them */
+	LOST_MPTCP_PAYLOAD,	/* connections of MPTCP on a kernel that does not say what they move, see mptcp.h */
 	LOST_STAGES,
 };
 
@@ -279,8 +282,9 @@ struct listen_key {
 	u32 port;
 };
 
-/* Ports that were listened on when the agent started: tells the two ends of older connections apart.
- * Written by find_listeners, read by find_sockets. Full: such a connection counts as a client's. */
+/* Ports that were listened on when the agent started → who listens: tells the two ends of older connections apart, and
+ * what an older MPTCP listener accepts over plain TCP. Written by find_listeners, read by find_sockets and where a connection
+ * is established. Full: such a connection counts as a client's, or not at all. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);

@@ -7,6 +7,7 @@
 
 #include "address.h"
 #include "edge.h"
+#include "mptcp.h"
 #include "nat.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
@@ -30,6 +31,24 @@ static __always_inline u16 bound_port_of(struct sock *sk)
 	return bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport)); /* skc_num is gone when a socket closes */
 }
 
+/* A first subflow is established: what is known of the connection goes to its whole. */
+static __noinline int hand_to_whole(struct sock *sk, struct socket_state *state)
+{
+	struct sock *whole = whole_of(sk);
+	struct socket_state *kept = whole ? bpf_sk_storage_get(&sockets, whole, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+
+	if (!kept) {
+		if (whole)
+			count_lost(LOST_SOCKET_STORAGE);
+		return 0; /* without a whole in sight it counts as the connection that it is */
+	}
+	*kept = *state;
+	kept->tcp_state = TCP_ESTABLISHED;
+	__sync_fetch_and_or(&state->flags, SOCKET_SUBFLOW);
+	__sync_lock_test_and_set(&kept->self, (u64)whole); /* last: until now a walk passes it by */
+	return 0;
+}
+
 static __noinline int on_established_client(struct sock *sk, struct socket_state *state)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
@@ -47,23 +66,28 @@ static __noinline int on_established_client(struct sock *sk, struct socket_state
 	if (bpf_map_update_elem(&pairs, &state->pair, &pair, BPF_ANY))
 		count_lost(LOST_PAIR_TABLE_FULL);
 	__sync_fetch_and_or(&state->flags, SOCKET_ESTABLISHED);
+	if (is_subflow(tcp))
+		hand_to_whole(sk, state);
+	if (payload_unseen(tcp))
+		count_lost(LOST_MPTCP_PAYLOAD);
 	return 0;
 }
 
-/* The state is a copy of the listener's, from which only the owner is taken over. */
+/* The state is a copy of the listener's, from which only the owner is taken over. A whole does not know its first subflow
+ * yet, nor the other end: see resolve_edge(). */
 static __noinline int on_established_server(struct sock *sk, struct socket_state *state)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	u32 owner = state->owner, kept = state->flags & (SOCKET_IGNORED | SOCKET_CAUGHT_UP);
 	struct pair *pair;
 
-	if (!tcp)
+	if (!tcp && !is_whole(sk))
 		return 0;
 	__builtin_memset(&state->pair, 0,
 			 __builtin_offsetof(struct socket_state, flags) - __builtin_offsetof(struct socket_state, pair));
 	__builtin_memset(&state->local_port, 0,
 			 sizeof(*state) - __builtin_offsetof(struct socket_state, local_port));
-	state->flags = kept | SOCKET_ESTABLISHED;
+	state->flags = kept | SOCKET_ESTABLISHED | (tcp && is_subflow(tcp) ? SOCKET_SUBFLOW : 0);
 	state->role = ROLE_SERVER;
 	state->tcp_state = TCP_ESTABLISHED;
 	state->owner = owner;
@@ -71,7 +95,10 @@ static __noinline int on_established_server(struct sock *sk, struct socket_state
 	state->start_ns = bpf_ktime_get_ns();
 	state->local_port = bound_port_of(sk);
 	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	state->pair = pair_of(tcp, ROLE_SERVER);
+	if (tcp)
+		state->pair = pair_of(tcp, ROLE_SERVER);
+	if (tcp && payload_unseen(tcp))
+		count_lost(LOST_MPTCP_PAYLOAD);
 	/* Last, and with a barrier: until now a walk takes this for a copy and passes it by. */
 	__sync_lock_test_and_set(&state->self, (u64)sk);
 	/* Tell the client's end who listens: it may be resolved before this one is. */

@@ -58,9 +58,10 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	struct socket_state first = {.self = (u64)sk};
 	struct listen_key listen = {.netns = netns, .port = local_port_of(sk)};
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-	u32 now = (u32)bpf_jiffies64();
+	struct connection_account moved = {};
+	u32 jiffies = (u32)bpf_jiffies64();
 
-	if (!tcp)
+	if (!tcp && !is_whole(sk))
 		return 0;
 	first.role = bpf_map_lookup_elem(&listen_ports, &listen) ? ROLE_SERVER : ROLE_CLIENT;
 	first.flags = flags | SOCKET_ESTABLISHED | SOCKET_COUNTED | SOCKET_PREEXISTING | SOCKET_OWNER_CONFIRMED |
@@ -70,14 +71,16 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	first.local_port = listen.port;
 	first.remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	first.pair = pair_of_old(sk, netns);
-	first.sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
-	first.received_bytes = tcp->bytes_received;
-	if (first.received_bytes && (sk->__sk_common.skc_flags & (1UL << SOCK_DONE)))
-		first.received_bytes--;
-	first.retransmitted_segments = tcp->total_retrans;
-	first.out_of_order_segments = tcp->rcv_ooopack;
-	first.receiver_limited = chronograph(tcp, now, SOL_TCP_CHRONO_RWND_LIMITED);
-	first.sndbuf_limited = chronograph(tcp, now, SOL_TCP_CHRONO_SNDBUF_LIMITED);
+	if (tcp)
+		read_connection(sk, tcp, &moved, jiffies);
+	else if (is_whole(sk))
+		read_whole(sk, &moved, jiffies);
+	first.sent_bytes = moved.sent_bytes;
+	first.received_bytes = moved.received_bytes;
+	first.retransmitted_segments = moved.retransmitted_segments;
+	first.out_of_order_segments = moved.out_of_order_segments;
+	first.receiver_limited = moved.receiver_limited;
+	first.sndbuf_limited = moved.sndbuf_limited;
 	if (first.role == ROLE_CLIENT)
 		find_backend(sk, &first);
 	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
@@ -91,13 +94,12 @@ static __noinline int adopt_old_listener(struct sock *sk, struct task_struct *ta
 {
 	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .flags = flags | SOCKET_PREEXISTING};
 	struct listen_key listen = {.netns = netns, .port = local_port_of(sk)};
-	u32 yes = 1;
 
 	first.owner = first.listener_owner = owner_of(task);
 	first.start_ns = bpf_ktime_get_ns();
 	first.local_port = listen.port;
-	first.listen_drops = sk->sk_drops.counter;
-	bpf_map_update_elem(&listen_ports, &listen, &yes, BPF_ANY);
+	first.listen_drops = listen_drops_of(sk);
+	bpf_map_update_elem(&listen_ports, &listen, &first.owner, BPF_ANY);
 	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
 		count_lost(LOST_SOCKET_STORAGE);
 	return 0;

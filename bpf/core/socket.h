@@ -9,6 +9,7 @@
 #include "address.h"
 #include "edge.h"
 #include "established.h"
+#include "mptcp.h"
 #include "owner.h"
 #include <bpf/bpf_endian.h>
 
@@ -178,10 +179,25 @@ static __noinline int classify_server(struct edge_key *key, struct range_key *re
 	return classify_remote(key, remote);
 }
 
+/* An accepted whole: its first subflow knows what tells both ends. */
+static __noinline int complete_whole(struct sock *sk, struct socket_state *state)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)first_subflow(sk);
+	u32 sent, received;
+
+	if (!tcp)
+		return 0;
+	sent = BPF_CORE_READ(tcp, snd_una) - (u32)BPF_CORE_READ(tcp, bytes_acked);
+	received = BPF_CORE_READ(tcp, rcv_nxt) - (u32)BPF_CORE_READ(tcp, bytes_received);
+	state->pair = (u64)received << 32 | sent;
+	state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	return 0;
+}
+
 static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 {
 	struct range_key remote = {.prefix_bits = 128};
-	struct edge_key key = {.owner = state->owner, .role = state->role, .transport = sk->sk_protocol};
+	struct edge_key key = {.owner = state->owner, .role = state->role, .transport = TRANSPORT_TCP};
 	u32 id;
 
 	if (state->role == ROLE_LISTENER) {
@@ -189,6 +205,8 @@ static __noinline u32 resolve_edge(struct sock *sk, struct socket_state *state)
 		key.family = sk->__sk_common.skc_family == AF_INET6 ? 6 : 4;
 	} else {
 		key.family = remote_address(sk, remote.address);
+		if (!state->pair && is_whole(sk))
+			complete_whole(sk, state);
 		key.peer = peer_of(state);
 		if (state->role == ROLE_SERVER) {
 			key.local_port = state->local_port;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "tcp_totals.h"
+#include "mptcp.h"
 #include "owner.h"
 #include "socket.h"
 #include <bpf/bpf_core_read.h>
@@ -87,6 +88,46 @@ static __always_inline u64 received_payload(struct sock *sk, struct tcp_sock *tc
 	return received && (sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? received - 1 : received;
 }
 
+/* What the kernel says of a connection. Gives its round trip. */
+static __always_inline u32 read_connection(struct sock *sk, struct tcp_sock *tcp, struct connection_account *now, u32 jiffies)
+{
+	now->sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
+	now->received_bytes = received_payload(sk, tcp);
+	now->retransmitted_segments = tcp->total_retrans;
+	now->out_of_order_segments = tcp->rcv_ooopack;
+	now->receiver_limited = chronograph(tcp, jiffies, SOL_TCP_CHRONO_RWND_LIMITED);
+	now->sndbuf_limited = chronograph(tcp, jiffies, SOL_TCP_CHRONO_SNDBUF_LIMITED);
+	return tcp->srtt_us;
+}
+
+/* What the kernel says of a whole, see mptcp.h: its own bytes, the rest of its first subflow. Gives its round trip. */
+static __noinline u32 read_whole(struct sock *sk, struct connection_account *now, u32 jiffies)
+{
+	struct mptcp_sock___core *whole = (void *)sk;
+	struct tcp_sock *tcp = (void *)BPF_CORE_READ(whole, first);
+	u32 running, since;
+
+	now->sent_bytes = BPF_CORE_READ(whole, bytes_sent);
+	now->received_bytes = BPF_CORE_READ(whole, bytes_received);
+	if (!tcp)
+		return 0; /* the rest stays what it was */
+	running = BPF_CORE_READ_BITFIELD_PROBED(tcp, chrono_type);
+	since = jiffies - BPF_CORE_READ(tcp, chrono_start);
+	now->retransmitted_segments = BPF_CORE_READ(tcp, total_retrans);
+	now->out_of_order_segments = BPF_CORE_READ(tcp, rcv_ooopack);
+	now->receiver_limited =
+		BPF_CORE_READ(tcp, chrono_stat[1]) + (running == SOL_TCP_CHRONO_RWND_LIMITED ? since : 0);
+	now->sndbuf_limited =
+		BPF_CORE_READ(tcp, chrono_stat[2]) + (running == SOL_TCP_CHRONO_SNDBUF_LIMITED ? since : 0);
+	return BPF_CORE_READ(tcp, srtt_us);
+}
+
+/* The socket that has a listener's queue. */
+static __always_inline u32 listen_drops_of(struct sock *sk)
+{
+	return is_whole(sk) ? BPF_CORE_READ(first_subflow(sk), sk_drops.counter) : sk->sk_drops.counter;
+}
+
 static __always_inline bool closed(struct socket_state *state)
 {
 	return __sync_fetch_and_or(&state->flags, 0) & SOCKET_CLOSED; /* with a full barrier */
@@ -109,17 +150,16 @@ static __noinline int account_connection(struct sock *sk, struct socket_state *s
 	u32 jiffies, srtt_us, pending;
 	bool moved;
 
-	if (!tcp)
-		return 0;
 	accounted_before(state, &before);
 	jiffies = (u32)bpf_jiffies64();
-	now.sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
-	now.received_bytes = received_payload(sk, tcp);
-	now.retransmitted_segments = tcp->total_retrans;
-	now.out_of_order_segments = tcp->rcv_ooopack;
-	now.receiver_limited = chronograph(tcp, jiffies, SOL_TCP_CHRONO_RWND_LIMITED);
-	now.sndbuf_limited = chronograph(tcp, jiffies, SOL_TCP_CHRONO_SNDBUF_LIMITED);
-	srtt_us = tcp->srtt_us >> 3;
+	if (tcp) {
+		srtt_us = read_connection(sk, tcp, &now, jiffies) >> 3;
+	} else if (is_whole(sk)) {
+		now = before;
+		srtt_us = read_whole(sk, &now, jiffies) >> 3;
+	} else {
+		return 0;
+	}
 	if (!final && closed(state))
 		return 0;
 	moved = TAKE(state, before, now, sent_bytes, totals->sent_bytes, final);
@@ -152,10 +192,12 @@ static __noinline int account_listener(struct sock *sk, struct socket_state *sta
 	before.listen_drops = READ_ONCE(state->listen_drops);
 	before.listen_backlog = READ_ONCE(state->listen_backlog);
 	before.listen_limit = READ_ONCE(state->listen_limit);
-	now.listen_drops = sk->sk_drops.counter;
+	now.listen_drops = listen_drops_of(sk);
 	if (!final) {
-		now.listen_backlog = sk->sk_ack_backlog;
-		now.listen_limit = sk->sk_max_ack_backlog;
+		struct sock *subflow = is_whole(sk) ? first_subflow(sk) : NULL;
+
+		now.listen_backlog = subflow ? BPF_CORE_READ(subflow, sk_ack_backlog) : sk->sk_ack_backlog;
+		now.listen_limit = subflow ? BPF_CORE_READ(subflow, sk_max_ack_backlog) : sk->sk_max_ack_backlog;
 		if (closed(state))
 			return 0;
 	}
@@ -172,7 +214,7 @@ static __noinline int account(struct sock *sk, struct socket_state *state, bool 
 	struct tcp_totals *totals;
 	u32 id;
 
-	if (!tcp_totals_kept && state->role != ROLE_LISTENER)
+	if ((state->flags & SOCKET_SUBFLOW) || (!tcp_totals_kept && state->role != ROLE_LISTENER))
 		return 0;
 	id = edge_of(sk, state);
 	if (!tcp_totals_kept)

@@ -11,6 +11,11 @@ static __always_inline int on_reset_received(struct sock *sk)
 {
 	struct socket_state *state = socket_state_of(sk);
 
+	if (state && (state->flags & SOCKET_SUBFLOW)) {
+		struct sock *whole = whole_of(sk);
+
+		state = whole ? socket_state_of(whole) : NULL;
+	}
 	if (!state)
 		return 0;
 	if (sk->__sk_common.skc_state == TCP_SYN_SENT) {
@@ -61,7 +66,11 @@ static __always_inline int on_reset_sent(struct sock *sk, struct sk_buff *skb, b
 			count_unbound_reset(skb);
 		return 0;
 	}
-	if (state->flags & SOCKET_IGNORED)
+	if (state->flags & SOCKET_SUBFLOW) {
+		sk = whole_of(sk);
+		state = sk ? socket_state_of(sk) : NULL;
+	}
+	if (!state || (state->flags & SOCKET_IGNORED))
 		return 0;
 	if (__sync_fetch_and_or(&state->flags, SOCKET_RESET_SENT) & SOCKET_RESET_SENT)
 		return 0;

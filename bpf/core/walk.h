@@ -30,6 +30,8 @@ static __always_inline void walk_begins(struct edge_state *shared)
 
 static __noinline int walk_socket(struct sock *sk, struct socket_state *state, struct edge_state *shared)
 {
+	if (state->flags & SOCKET_SUBFLOW)
+		return 0;
 	ATOMIC_ADD(shared->walked_sockets, 1);
 	if (state->role != ROLE_LISTENER) {
 		if (!(state->flags & SOCKET_ESTABLISHED))
@@ -63,13 +65,13 @@ int core_walk(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-/* The TCP socket of a descriptor. */
+/* The TCP socket of a descriptor, or the whole of an MPTCP connection. */
 static __always_inline struct sock *tcp_socket_of(struct file *file)
 {
 	struct socket *socket = file ? bpf_sock_from_file(file) : NULL;
 	struct sock *sk = socket ? socket->sk : NULL;
 
-	if (!sk || sk->sk_protocol != IPPROTO_TCP ||
+	if (!sk || !is_stream_socket(sk) ||
 	    (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
 		return NULL;
 	return sk;

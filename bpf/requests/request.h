@@ -107,7 +107,8 @@ struct request_conn {
 	u16 trace_number; /* the same for `traceparent` */
 	u16 state_number; /* the same for its tracestate, which is in a map */
 	u16 state_length;
-	u8 pad2[4];
+	u16 far_number;	  /* of the last answer that was counted as lost at the other end, see stream_count_far() */
+	u8 pad2[2];
 	u64 began_ns; /* of the connection that this is of, as its socket says; 0: what follows from that is not filled in */
 	u8 remote[16];
 	u8 local[16];

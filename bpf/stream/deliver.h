@@ -74,12 +74,29 @@ static __always_inline bool stream_is_older(struct socket_state *state, struct r
 	       state->start_ns < control->started_ns;
 }
 
+/* The other end may be on this host and see what passes: it is told whether this one does. Once or twice a connection. */
+static __noinline int stream_tell_far(struct socket_state *state, bool unobserved)
+{
+	struct pair *pair = bpf_map_lookup_elem(&pairs, &state->pair);
+	u32 bit = 1 << (state->role & 3);
+
+	if (!pair)
+		return 0;
+	if (unobserved)
+		__sync_fetch_and_or(&pair->unobserved, bit);
+	else
+		__sync_fetch_and_and(&pair->unobserved, ~bit);
+	return 0;
+}
+
 /* Bytes passed unobserved: whether they are of a protocol is not known. Counts once; the connection is classified at a
  * later request. */
-static __always_inline void stream_unobserved(struct stream *stream)
+static __always_inline void stream_unobserved(struct socket_state *state)
 {
-	if (!(__sync_fetch_and_or(&stream->flags, STREAM_UNOBSERVED) & STREAM_UNOBSERVED))
-		request_count(STREAM_UNKNOWN, REQUEST_LOST_UNOBSERVED, 1);
+	if (__sync_fetch_and_or(&state->stream.flags, STREAM_UNOBSERVED) & STREAM_UNOBSERVED)
+		return;
+	request_count(STREAM_UNKNOWN, REQUEST_LOST_UNOBSERVED, 1);
+	stream_tell_far(state, true);
 }
 
 static __always_inline void stream_ignore(struct stream *stream)
@@ -101,7 +118,7 @@ static __always_inline bool stream_begins_with(struct stream_work *work, struct 
 	if (call->flags & STREAM_CALL_SEEN)
 		protocol = stream_classify(work, control->protocols & ~stream->refused);
 	if (protocol < STREAM_UNKNOWN) {
-		stream_unobserved(stream);
+		stream_unobserved(state);
 		return false;
 	}
 	if (protocol && (!older || direction == STREAM_REQUESTS)) {
@@ -109,6 +126,8 @@ static __always_inline bool stream_begins_with(struct stream_work *work, struct 
 		call->answered_ns = older ? stream->answered_ns : 0;
 		stream->positioned[!direction] = 0;
 		stream->protocol = protocol;
+		if (stream->flags & STREAM_UNOBSERVED)
+			stream_tell_far(state, false);
 		return true;
 	}
 	if (direction == STREAM_ANSWERS)
@@ -152,29 +171,39 @@ static __always_inline bool stream_describe(struct stream_work *work, struct soc
 	struct stream *stream = &state->stream;
 	struct request_control *control = NULL;
 	struct task_struct *current;
-	struct tcp_sock *tcp;
+	bool whole = is_whole(sk);
+	struct tcp_sock *tcp = NULL;
 	u32 position;
 
-	tcp = stream_tcp_sock(sk, provider == FROM_SOCKET);
-	if (!tcp)
-		return false;
+	if (!whole) {
+		tcp = stream_tcp_sock(sk, provider == FROM_SOCKET);
+		if (!tcp)
+			return false;
+	}
 	if (!stream->protocol) {
 		control = request_controls();
 		if (!control || !control->started_ns || (state->role != ROLE_CLIENT && state->role != ROLE_SERVER))
 			return false;
 	}
-	position = stream_position(sk, tcp, sends);
 	call->total = length;
 	call->unobserved = 0;
 	call->kind = STREAM_CALL_BYTES;
 	call->flags = 0;
 	call->direction = stream_direction_of(state->role, sends);
+	if (whole)
+		position = stream_whole_position(sk, stream->next_position[call->direction & 1], length, sends);
+	else if (tcp)
+		position = stream_position(sk, tcp, sends);
+	else
+		return false; /* unreachable; tells the verifier */
 	if (!stream_place(call, stream, position))
 		return false;
 	if (stream_locate(call, sk, tcp, state, position, provider, sends) && !(flags & MSG_TRUNC))
 		call->flags |= STREAM_CALL_SEEN;
 	if (control && !stream_begins_with(work, state, control))
 		return false;
+	if (control && whole && !state->remote_port)
+		state->remote_port = bpf_ntohs(sk->__sk_common.skc_dport); /* was not known when it was accepted */
 	if (request_spans && !sends && !(flags & MSG_DONTWAIT)) {
 		current = bpf_get_current_task_btf();
 		if (!(current->flags & PF_IO_WORKER))

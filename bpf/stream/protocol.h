@@ -175,7 +175,8 @@ static __always_inline bool stream_has_edge(struct request_conn *conn, bool begi
 /* A client's process may still read what arrived; the end is told when it has (STREAM_CALL_END). */
 static __always_inline bool stream_may_read_on(struct sock *sk, struct tcp_sock *tcp, int before, int after)
 {
-	bool closed_by_both = stream_shutdown(sk) == 3, unread = stream_unread(sk, tcp);
+	bool unread = is_whole(sk) ? stream_whole_unread(sk) : tcp && stream_unread(sk, tcp);
+	bool closed_by_both = stream_shutdown(sk) == 3;
 	u64 flags = sk->__sk_common.skc_flags;
 
 	if (after != TCP_CLOSE)
@@ -200,7 +201,7 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 	if (conn->flags & (CONN_LEFT | CONN_ENDED))
 		return false;
 	tcp = bpf_skc_to_tcp_sock(sk);
-	if (!tcp || (conn->role == ROLE_CLIENT && stream_may_read_on(sk, tcp, before, after)))
+	if ((!tcp && !is_whole(sk)) || (conn->role == ROLE_CLIENT && stream_may_read_on(sk, tcp, before, after)))
 		return false;
 	end->error = REQUEST_ERROR_CLOSED;
 	if (after == TCP_CLOSE) {
@@ -220,6 +221,37 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 	}
 	end->now_ns = bpf_ktime_get_ns();
 	return true;
+}
+
+/*
+ * Where the other end of the connection is on this host too and does not see what passes (a proxy that lets the kernel copy,
+ * by splice), every request that this end saw answered is one that is missing there. `number`: of answers so far. Not asked at
+ * each request, but at the end of a connection and at every walk.
+ */
+static __noinline int stream_count_far(struct sock *sk, struct request_conn *conn, u16 number)
+{
+	struct request_state *shared = request_state_of(STREAM_UNKNOWN);
+	u16 missing = number - conn->far_number;
+	struct socket_state *state;
+	struct pair *pair;
+
+	if (!missing || !shared || !shared->counters[REQUEST_LOST_UNOBSERVED])
+		return 0; /* on a host without such proxies nothing is looked up */
+	state = socket_state_known(sk);
+	pair = state ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
+	if (!pair || !(pair->unobserved & 1 << (conn->role == ROLE_CLIENT ? ROLE_SERVER : ROLE_CLIENT)))
+		return 0;
+	conn->far_number = number;
+	request_count(conn->protocol, REQUEST_LOST_UNSEEN, missing);
+	return 0;
+}
+
+#define STREAM_ANSWERED(conn) ((conn)->directions[STREAM_ANSWERS].number)
+
+/* The first change of state that ends a connection: later ones find the pair gone. */
+static __always_inline bool stream_begins_to_end(int before, int after)
+{
+	return after != TCP_CLOSE || before == TCP_ESTABLISHED || before == TCP_CLOSE_WAIT;
 }
 
 /*
@@ -326,6 +358,8 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK)                     \
 			return 0;                                                                              \
 		conn = bpf_sk_storage_get(&name##_conns, sk, 0, 0);                                            \
+		if (conn && stream_begins_to_end(before, after))                                               \
+			stream_count_far(sk, &conn->base, STREAM_ANSWERED(conn));                                \
 		if (!conn || !stream_ends(sk, &conn->base, before, after, &end))                               \
 			return 0;                                                                              \
 		name##_end(conn, &end);                                                                        \
@@ -344,7 +378,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		return name##_changes(sk, TCP_CLOSE, TCP_CLOSE);                                               \
 	}                                                                                                      \
                                                                                                                \
-	static __noinline int name##_walk_conn(struct name##_conn *conn)                                       \
+	static __noinline int name##_walk_conn(struct sock *sk, struct name##_conn *conn)                      \
 	{                                                                                                      \
 		struct request_end end = {};                                                                   \
 		struct request *request;                                                                       \
@@ -352,6 +386,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
                                                                                                                \
 		if (conn->base.flags & (CONN_LEFT | CONN_ENDED))                                               \
 			return 0;                                                                              \
+		stream_count_far(sk, &conn->base, STREAM_ANSWERED(conn));                                        \
 		for (u32 i = 0; i < (pipeline); i++) {                                                         \
 			request = name##_waiting(conn, i);                                                     \
 			if (!request)                                                                          \
@@ -370,7 +405,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		struct sock *sk = ctx->sk;                                                                     \
 		struct name##_conn *conn = sk ? bpf_sk_storage_get(&name##_conns, sk, 0, 0) : NULL;            \
                                                                                                                \
-		return conn ? name##_walk_conn(conn) : 0;                                                      \
+		return conn ? name##_walk_conn(sk, conn) : 0;                                                      \
 	}                                                                                                      \
 	SEC("iter/task_file")                                                                                  \
 	int name##_walk_files(struct bpf_iter__task_file *ctx)                                                 \
@@ -381,7 +416,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		struct name##_conn *conn = sk && stream_is_tcp(sk) ?                                           \
 						   bpf_sk_storage_get(&name##_conns, sk, 0, 0) : NULL;         \
                                                                                                                \
-		return conn ? name##_walk_conn(conn) : 0;                                                      \
+		return conn ? name##_walk_conn(sk, conn) : 0;                                                      \
 	}
 
 /* Of both sock_send_length and sock_recv_length, whose prototype is the same. */

@@ -27,6 +27,7 @@
  * run, but never the same one again; else the first serves all. */
 #define STREAM_SLOTS 4
 #define STREAM_WORK 1536 /* bytes for a call and what its protocol needs while it works */
+#define STREAM_PIECES32 32 /* of a 32-bit program's call at most; what lies in more of them is unobserved */
 #define STREAM_LOOK 64	 /* bytes that a connection is classified by */
 #define STREAM_LOOKS 1024 /* looks at a connection that was open before the agent; a later one is looked at once */
 
@@ -45,6 +46,13 @@ struct stream_work {
 	};
 	u8 look[STREAM_LOOK];
 	struct stream_cost costs[STREAM_PROTOCOLS];
+	/* The pieces of a 32-bit program's call, as it gave them and as all others are. */
+	struct stream_piece32 {
+		u32 base, length;
+	} pieces32[STREAM_PIECES32];
+	struct stream_piece {
+		u64 base, length;
+	} pieces[STREAM_PIECES32];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -70,8 +78,9 @@ static __always_inline u8 stream_direction_of(u8 role, bool sends)
 	return sends == (role == ROLE_CLIENT) ? STREAM_REQUESTS : STREAM_ANSWERS;
 }
 
+/* Or MPTCP, whose whole is a stream like any other: see core/mptcp.h. */
 static __always_inline bool stream_is_tcp(struct sock *sk)
 {
-	return sk->sk_protocol == IPPROTO_TCP &&
+	return is_stream_socket(sk) &&
 	       (sk->__sk_common.skc_family == AF_INET || sk->__sk_common.skc_family == AF_INET6);
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernel_types.h"
+#include "core/mptcp.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
@@ -25,7 +26,7 @@ typedef unsigned long size_t;
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
 struct pt_regs___stream_x86 {
-	unsigned long di, si, dx, r8, ax, orig_ax, cs;
+	unsigned long bx, cx, di, si, dx, r8, ax, orig_ax, cs;
 };
 struct pt_regs___stream_arm64 {
 	u64 regs[31];
@@ -45,6 +46,17 @@ struct tcp_sock___stream {
 	u32 copied_seq;
 	u32 write_seq;
 	u32 rcv_nxt;
+};
+struct sk_buff_head___stream {
+	u32 qlen;
+};
+struct sock___stream_queue {
+	struct sk_buff_head___stream sk_receive_queue;
+};
+struct mptcp_sock___stream {
+	u64 write_seq;
+	u64 bytes_received;
+	u64 bytes_consumed; /* since 6.18 */
 };
 struct task_struct___stream {
 	void *io_uring;
@@ -163,13 +175,16 @@ static __always_inline u32 stream_shape(long number)
 	return stream_is_x86() ? stream_shape_x86(number) : stream_shape_arm64(number);
 }
 
-/* Number and arguments of the system call that a task is in. */
+/* The system call that a task is in. */
 struct stream_syscall {
-	long number; /* -1: none, or a 32-bit one, whose numbers and structures differ */
+	u32 shape;   /* enum stream_shape; SHAPE_NONE where there is none, too */
+	bool compat; /* of a 32-bit program, whose structures differ */
 	u64 buffer;
 	u64 length;
 	u64 fifth; /* the timeout of recvmmsg */
 };
+
+#include "stream/compat.h"
 
 /*
  * io_uring's work is also done when any other system call is over, on the way back to the process; the registers
@@ -179,12 +194,19 @@ struct stream_syscall {
 static __always_inline void stream_read_syscall(struct pt_regs *regs, struct task_struct *task,
 						struct stream_syscall *call)
 {
+	call->compat = false;
 	if (stream_is_x86()) {
 		struct pt_regs___stream_x86 *x86 = (void *)regs;
 
-		call->number = x86->cs == 0x23 /* __USER32_CS */ || x86->ax != (unsigned long)-ENOSYS
-				       ? -1
-				       : (long)x86->orig_ax;
+		if (x86->ax != (unsigned long)-ENOSYS) {
+			call->shape = SHAPE_NONE;
+			return;
+		}
+		if (x86->cs == 0x23 /* __USER32_CS */) {
+			stream_read_i386(x86, call);
+			return;
+		}
+		call->shape = stream_shape_x86(x86->orig_ax);
 		call->buffer = x86->si;
 		call->length = x86->dx;
 		call->fifth = x86->r8;
@@ -193,7 +215,11 @@ static __always_inline void stream_read_syscall(struct pt_regs *regs, struct tas
 		struct task_struct___stream *fields = (void *)task;
 		bool rings = bpf_core_field_exists(fields->io_uring) && fields->io_uring;
 
-		call->number = rings || (arm64->pstate & 0x10 /* PSR_MODE32_BIT */) ? -1 : arm64->syscallno;
+		if (!rings && (arm64->pstate & 0x10 /* PSR_MODE32_BIT */)) {
+			stream_read_arm(arm64, call);
+			return;
+		}
+		call->shape = rings ? SHAPE_NONE : stream_shape_arm64(arm64->syscallno);
 		call->buffer = arm64->regs[1];
 		call->length = arm64->regs[2];
 		call->fifth = arm64->regs[4];
@@ -224,6 +250,21 @@ static __always_inline u32 stream_position(struct sock *sk, struct tcp_sock *tcp
 	return read;
 }
 
+/*
+ * The same of MPTCP's whole. Where the kernel does not say how much a process has received, no tracing program is preempted
+ * either, so that each call is met once: what it has moved lies behind what the one before has.
+ */
+static __always_inline u32 stream_whole_position(struct sock *sk, u32 next, int length, bool sends)
+{
+	struct mptcp_sock___stream *whole = (void *)sk;
+
+	if (sends)
+		return BPF_CORE_READ(whole, write_seq);
+	if (bpf_core_field_exists(whole->bytes_consumed))
+		return BPF_CORE_READ(whole, bytes_consumed);
+	return next + length;
+}
+
 /* Does a process hold it? Sockets of the kernel's own (CIFS, NFS) are used within system calls on something else. */
 static __always_inline bool stream_has_file(struct sock *sk)
 {
@@ -244,4 +285,13 @@ static __always_inline bool stream_unread(struct sock *sk, struct tcp_sock *tcp)
 	u32 unread = fields->rcv_nxt - fields->copied_seq;
 
 	return unread > ((sk->__sk_common.skc_flags & (1UL << SOCK_DONE)) ? 1 : 0);
+}
+
+static __always_inline bool stream_whole_unread(struct sock *sk)
+{
+	struct mptcp_sock___stream *whole = (void *)sk;
+
+	if (bpf_core_field_exists(whole->bytes_consumed))
+		return BPF_CORE_READ(whole, bytes_received) != BPF_CORE_READ(whole, bytes_consumed);
+	return BPF_CORE_READ((struct sock___stream_queue *)sk, sk_receive_queue.qlen);
 }

@@ -5,7 +5,10 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-type PeerName = 'tcp_peer' | 'http_peer';
+type PeerName = 'tcp_peer' | 'http_peer' | 'http_peer_32';
+
+/** For the one of 32 bits, which has no library. */
+const FREESTANDING = '-m32 -nostdlib -static -ffreestanding -fno-pic -fno-stack-protector -fno-builtin';
 
 /** Where a compiled peer is. */
 export const peerPath = (name: PeerName): string => `${ROOT}build/test/${name}`;
@@ -15,6 +18,6 @@ export function buildPeer(name: PeerName): void {
   const target = peerPath(name);
   mkdirSync(`${ROOT}build/test`, { recursive: true });
   execFileSync('make', ['-s', '-f', '-', target], {
-    input: `${target}: ${ROOT}test/kernel/peers/${name}.c $(wildcard ${ROOT}test/kernel/peers/${name}_*.h)\n\t$(CC) -O2 -Wall -Werror -pthread -o $@.tmp $< && mv $@.tmp $@\n`,
+    input: `${target}: ${ROOT}test/kernel/peers/${name}.c $(wildcard ${ROOT}test/kernel/peers/${name}_*.h)\n\t$(CC) -O2 -Wall -Werror ${name === 'http_peer_32' ? FREESTANDING : '-pthread'} -o $@.tmp $< && mv $@.tmp $@\n`,
   });
 }

@@ -11,6 +11,7 @@
  * RECEIVE: read readv recvfrom recvmsg recvmmsg recvmmsg-timeout peek, and by io_uring: uring-recv uring-recvmsg uring-read uring-readv
  * uring-recv-worker uring-recv-multishot (Linux 6.0) uring-read-fixed uring-recv-exit (on the way out of others).
  * A SEND that ends in "+poller" leaves io_uring to the kernel's own thread (IORING_SETUP_SQPOLL).
+ * With MPTCP in its environment its sockets are of MPTCP.
  * What takes several pieces gets them cut within the first line. Exit code 77: this kernel has no such operation.
  */
 #define _GNU_SOURCE
@@ -255,7 +256,7 @@ static size_t compose(const char *start)
 
 static int tcp_socket(void)
 {
-	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	int fd = socket(AF_INET, SOCK_STREAM, getenv("MPTCP") ? 262 /* IPPROTO_MPTCP */ : 0), one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));

@@ -11,7 +11,7 @@
  *   tcp_peer listen  NAME ADDRESS PORT BACKLOG     listens and never accepts
  *   tcp_peer pass    NAME ADDRESS PORT SERVER_NAME listens, and leaves accepting to a child of another name
  *
- * NAME becomes the process's name. CLOSE is who ends a connection and how: client, server, reset (by the client).
+ * With MPTCP in its environment its sockets are of MPTCP. NAME becomes the process's name. CLOSE is who ends a connection and how: client, server, reset (by the client).
  * A request is 17 bytes: UP, DOWN (64-bit, host order) and who closes; UP counts these 17 bytes too.
  */
 #define _GNU_SOURCE
@@ -41,7 +41,11 @@ static struct {
 } done;
 static struct sockaddr_storage address;
 static socklen_t address_length;
-static int family;
+static int family, protocol;
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 #define ADD(field, n) __atomic_fetch_add(&done.field, (n), __ATOMIC_RELAXED)
 
@@ -144,7 +148,7 @@ static void *serve_loop(void *unused)
 
 static int listen_on(int backlog)
 {
-	int yes = 1, no = 0, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int yes = 1, no = 0, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, protocol);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof(yes));
 	if (family == AF_INET6)
@@ -165,7 +169,7 @@ static void wait_for_end_of_input(void)
 
 static int connect_one(void)
 {
-	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, protocol);
 	if (connect(fd, (struct sockaddr *)&address, address_length) == 0) {
 		ADD(connections, 1);
 		return fd;
@@ -214,6 +218,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_NAME, argv[2]);
 	resolve(argv[3], argv[4]);
+	protocol = getenv("MPTCP") ? IPPROTO_MPTCP : 0;
 	long number = atol(argv[5]);
 
 	if (!strcmp(mode, "serve")) {
@@ -253,7 +258,7 @@ int main(int argc, char **argv)
 			print();
 		}
 	} else if (!strcmp(mode, "again")) {
-		int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, protocol);
 		if (!connect(fd, (void *)&address, address_length))
 			die("connected");
 		printf("ready\n");

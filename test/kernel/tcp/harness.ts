@@ -45,9 +45,16 @@ export interface Peer {
 
 const running = new Set<ChildProcessWithoutNullStreams>();
 
+/** Which sockets a peer makes. */
+export type Protocol = 'tcp' | 'mptcp';
+
 /** Starts a peer; `netns` runs it in that network namespace. Resolves when it is ready (serve, hold, listen, pass). */
-export async function startPeer(args: readonly (string | number)[], netns?: string): Promise<Peer> {
-  const command = [PEER, ...args.map(String)];
+export async function startPeer(
+  args: readonly (string | number)[],
+  netns?: string,
+  protocol: Protocol = 'tcp',
+): Promise<Peer> {
+  const command = [...(protocol === 'mptcp' ? ['env', 'MPTCP=1'] : []), PEER, ...args.map(String)];
   const [file, ...rest] = netns === undefined ? command : ['ip', 'netns', 'exec', netns, ...command];
   const child = spawn(file as string, rest);
   running.add(child);
@@ -205,6 +212,7 @@ export const NOTHING_LOST = {
   edge_gone: 0,
   established: 0,
   conntrack_message: 0,
+  mptcp_payload: 0,
 };
 
 /** `tcp_info` of sockets as `ss` prints it, by field name. */
