@@ -315,7 +315,10 @@ export function loadStream(options: StreamOptions): KernelStream {
   const addProtocol = ({ name, rodata = {} }: ProtocolOptions) => {
     const number = loaded.btf.enumerator('stream_protocol', `STREAM_${name.toUpperCase()}`);
     if (number === undefined) throw new Error(`the stream object knows no protocol ${name}`);
-    const callees = [...payloadCallees(programsOf(loaded), preemptible), ...coreCallees(programsOf(core.loaded))];
+    const callees = [
+      ...payloadCallees(programsOf(loaded), preemptible),
+      ...coreCallees(programsOf(core.loaded)),
+    ];
     const protocol = loader.load({
       object: name,
       programs: [],
