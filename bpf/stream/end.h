@@ -29,12 +29,13 @@ static __always_inline bool stream_may_read_on(struct sock *sk, struct tcp_sock 
 	       ((flags & (1UL << SOCK_DONE)) && before != TCP_ESTABLISHED && before != TCP_CLOSE_WAIT);
 }
 
-/* Why a socket in CLOSE ended. */
-static __always_inline enum request_error stream_close_error(int error)
+/* Why a socket in CLOSE ended. EPIPE: the peer had closed before, in order, which is what a client finds that asked on a
+ * connection which its server had given up. */
+static __always_inline enum request_error stream_close_error(struct request_conn *conn, int error)
 {
 	if (error == ETIMEDOUT)
 		return REQUEST_ERROR_TIMED_OUT;
-	if (error == ECONNRESET || error == EPIPE)
+	if (error == ECONNRESET || (error == EPIPE && conn->role == ROLE_SERVER))
 		return REQUEST_ERROR_RESET;
 	return REQUEST_ERROR_CLOSED;
 }
@@ -64,7 +65,7 @@ static __noinline bool stream_sent_last(struct sock *sk, struct request_conn *co
 	if (!state || !end || (conn->flags & (CONN_LEFT | CONN_ENDED)) ||
 	    direction != stream_direction_of(conn->role, true))
 		return false;
-	end->error = stream_close_error(state->stream.close_error);
+	end->error = stream_close_error(conn, state->stream.close_error);
 	end->now_ns = bpf_ktime_get_ns();
 	return true;
 }
@@ -92,7 +93,7 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 		state = error || before != TCP_CLOSE ? NULL : socket_state_of(sk);
 		if (state)
 			error = state->stream.close_error;
-		end->error = stream_close_error(error);
+		end->error = stream_close_error(conn, error);
 	}
 	if (!conn->edge_id) {
 		state = socket_state_of(sk);
