@@ -8,11 +8,7 @@
 
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
-#include "requests/requests.h"
-#include "stream/stream.h"
-#include "stream/syscalls.h"
-
-#define EPIPE 32
+#include "stream/end.h"
 
 /*
  * Edges.
@@ -169,92 +165,6 @@ static __always_inline bool stream_has_edge(struct request_conn *conn, bool begi
 }
 
 /*
- * The end of a connection.
- */
-
-/* A client's process may still read what arrived; the end is told when it has (STREAM_CALL_END). */
-static __always_inline bool stream_may_read_on(struct sock *sk, struct tcp_sock *tcp, int before, int after)
-{
-	bool unread = is_whole(sk) ? stream_whole_unread(sk) : tcp && stream_unread(sk, tcp);
-	bool closed_by_both = stream_shutdown(sk) == 3;
-	u64 flags = sk->__sk_common.skc_flags;
-
-	if (after != TCP_CLOSE)
-		return unread || !closed_by_both;
-	if (!unread || (flags & (1UL << SOCK_DEAD)))
-		return false;
-	/* close() throws unread bytes away and says so by both bits; so do shutdown() and a FIN after it. */
-	return !closed_by_both ||
-	       ((flags & (1UL << SOCK_DONE)) && before != TCP_ESTABLISHED && before != TCP_CLOSE_WAIT);
-}
-
-/* Does this change of state end the connection? Fills `end` if so. */
-static __always_inline bool stream_ends(struct sock *sk, struct request_conn *conn, int before, int after,
-					struct request_end *end)
-{
-	struct socket_state *state;
-	struct tcp_sock *tcp;
-	int error;
-
-	if (after == TCP_CLOSE)
-		conn->edge_settled = 0; /* the socket may be connected anew */
-	if (conn->flags & (CONN_LEFT | CONN_ENDED))
-		return false;
-	tcp = bpf_skc_to_tcp_sock(sk);
-	if ((!tcp && !is_whole(sk)) || (conn->role == ROLE_CLIENT && stream_may_read_on(sk, tcp, before, after)))
-		return false;
-	end->error = REQUEST_ERROR_CLOSED;
-	if (after == TCP_CLOSE) {
-		error = sk->sk_err;
-		state = error || before != TCP_CLOSE ? NULL : socket_state_of(sk);
-		if (state)
-			error = state->stream.close_error;
-		if (error == ETIMEDOUT)
-			end->error = REQUEST_ERROR_TIMED_OUT;
-		else if (error == ECONNRESET || error == EPIPE)
-			end->error = REQUEST_ERROR_RESET;
-	}
-	if (!conn->edge_id) {
-		state = socket_state_of(sk);
-		if (state)
-			conn->edge_id = edge_of(sk, state);
-	}
-	end->now_ns = bpf_ktime_get_ns();
-	return true;
-}
-
-/*
- * Where the other end of the connection is on this host too and does not see what passes (a proxy that lets the kernel copy,
- * by splice), every request that this end saw answered is one that is missing there. `number`: of answers so far. Not asked at
- * each request, but at the end of a connection and at every walk.
- */
-static __noinline int stream_count_far(struct sock *sk, struct request_conn *conn, u16 number)
-{
-	struct request_state *shared = request_state_of(STREAM_UNKNOWN);
-	u16 missing = number - conn->far_number;
-	struct socket_state *state;
-	struct pair *pair;
-
-	if (!missing || !shared || !shared->counters[REQUEST_LOST_UNOBSERVED])
-		return 0; /* on a host without such proxies nothing is looked up */
-	state = socket_state_known(sk);
-	pair = state ? bpf_map_lookup_elem(&pairs, &state->pair) : NULL;
-	if (!pair || !(pair->unobserved & 1 << (conn->role == ROLE_CLIENT ? ROLE_SERVER : ROLE_CLIENT)))
-		return 0;
-	conn->far_number = number;
-	request_count(conn->protocol, REQUEST_LOST_UNSEEN, missing);
-	return 0;
-}
-
-#define STREAM_ANSWERED(conn) ((conn)->directions[STREAM_ANSWERS].number)
-
-/* The first change of state that ends a connection: later ones find the pair gone. */
-static __always_inline bool stream_begins_to_end(int before, int after)
-{
-	return after != TCP_CLOSE || before == TCP_ESTABLISHED || before == TCP_CLOSE_WAIT;
-}
-
-/*
  * The walk over connections, at collection: how many requests are in flight, and which wait for too long.
  */
 const volatile u64 stream_idle_ns = 60000000000ULL;
@@ -319,25 +229,28 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		struct name##_call *call = (void *)work;                                                       \
 		struct request_end end = {};                                                                   \
 		struct name##_conn *conn;                                                                      \
-		bool undecided;                                                                                \
+		bool undecided = false, ends;                                                                  \
                                                                                                                \
 		if (!sk || !work)                                                                              \
 			return 0;                                                                              \
 		conn = stream_conn_of(sk, &work->call, &name##_conns, number);                                 \
 		if (!conn || (conn->base.flags & (CONN_LEFT | CONN_ENDED)))                                    \
 			return 0;                                                                              \
-		if (work->call.kind == STREAM_CALL_END) {                                                      \
+		ends = work->call.kind == STREAM_CALL_END;                                                     \
+		if (ends) {                                                                                    \
 			end.error = work->call.error;                                                          \
 			end.now_ns = bpf_ktime_get_ns();                                                       \
-			name##_end(conn, &end);                                                                \
-			undecided = false;                                                                     \
 		} else {                                                                                       \
 			if (!stream_has_edge(&conn->base, name##_at_request(conn, &work->call)))               \
 				stream_resolve_edge(sk, &conn->base,                                           \
 						    (work->call.direction == STREAM_REQUESTS) ==               \
 							    (conn->base.role == ROLE_SERVER));                 \
 			undecided = name##_call_bytes(conn, call);                                             \
+			if (conn->base.flags & CONN_CLOSING)                                                   \
+				ends = stream_sent_last(sk, &conn->base, call->io.direction, &end);            \
 		}                                                                                              \
+		if (ends)                                                                                      \
+			name##_end(conn, &end);                                                                \
 		stream_after(sk, &conn->base, &name##_conns, undecided);                                       \
 		stream_time(work, number);                                                                     \
 		return 0;                                                                                      \
