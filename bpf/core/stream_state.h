@@ -51,5 +51,6 @@ struct stream_sends {
 /* Calls with several messages (sendmmsg, recvmmsg), by direction: they come in order. */
 struct stream_messages {
 	u64 array[2];
-	u32 seen[2];
+	u16 length[2]; /* of the array: a call with another one is another call, though programs often use one array for all */
+	u16 seen[2];
 };

@@ -26,13 +26,15 @@ static __always_inline bool stream_locate_message(struct stream_messages *messag
 	struct request_state *shared = request_state_of(STREAM_UNKNOWN);
 	u32 index = 0;
 
-	if ((!sends && entry->fifth) || !shared)
+	if ((!sends && entry->fifth) || !shared || entry->length > 0xffff)
 		return false;
 	shared->messages = 1;
 	direction &= 1;
-	if (messages->array[direction] == entry->buffer && messages->seen[direction] < entry->length)
+	if (messages->array[direction] == entry->buffer && messages->length[direction] == entry->length &&
+	    messages->seen[direction] < entry->length)
 		index = messages->seen[direction];
 	messages->array[direction] = entry->buffer;
+	messages->length[direction] = entry->length;
 	messages->seen[direction] = index + 1;
 	entry->buffer += (u64)index * size;
 	return true;
@@ -182,7 +184,7 @@ static __always_inline bool stream_locate(struct stream_call *call, struct sock 
 		u64 left_ns = ((struct tcp_sock___stream *)tcp)->tcp_clock_cache;
 
 		call->end_ns = left_ns > call->begin_ns ? left_ns : call->begin_ns;
-		return call->base;
+		return call->base || call->iov_left; /* an empty piece in front may have no address */
 	}
 	call->iov_in_kernel = 0;
 	call->end_ns = bpf_ktime_get_ns();

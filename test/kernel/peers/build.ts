@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-type PeerName = 'tcp_peer' | 'http_peer' | 'http_peer_32';
+type PeerName = 'tcp_peer' | 'http_peer' | 'http_peer_32' | 'differential_peer';
 
 /** For the one of 32 bits, which has no library. */
 const FREESTANDING = '-m32 -nostdlib -static -ffreestanding -fno-pic -fno-stack-protector -fno-builtin';
