@@ -90,6 +90,8 @@ static __always_inline int connect_begins(struct bpf_sock_addr *call)
 	struct connect_attempt none = {}, *attempt;
 	u64 thread = bpf_get_current_pid_tgid(), length;
 
+	if (!connect_attempts_kept)
+		return 1; /* nobody notes there which of the failures the socket's state tells */
 	if (call->type != SOCK_STREAM || (call->protocol != IPPROTO_TCP && call->protocol != IPPROTO_MPTCP))
 		return 1;
 	if (current_is_agent() || !connect_argument(&length))

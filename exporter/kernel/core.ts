@@ -72,6 +72,11 @@ const RESETS: readonly Purpose[] = [
 ];
 
 /** Attempts to connect that fail before anything is sent: see bpf/core/connect_results.h. */
+const CONNECT_RESULTS: Alternative = {
+  program: ['core_connect4_result', 'core_connect6_result'],
+  needs: ['fentry', 'function:tcp_v4_connect', 'function:tcp_v6_connect'],
+};
+
 function connects(): Purpose {
   const path = cgroupRoot();
   const begins: Alternative = {
@@ -82,10 +87,7 @@ function connects(): Purpose {
   return {
     purpose: 'connects that fail at once',
     alternatives: [
-      {
-        program: ['core_connect4_result', 'core_connect6_result'],
-        needs: ['fentry', 'function:tcp_v4_connect', 'function:tcp_v6_connect'],
-      },
+      CONNECT_RESULTS,
       // In a container that sees its own cgroup only, the rest of the host would be missing in silence.
       ...(path === undefined ? [] : [begins]),
     ],
@@ -174,7 +176,8 @@ export function loadCore({
 }: CoreOptions): KernelCore {
   const { edges, owners, sockets } = limits;
   let table: EdgeTable | undefined;
-  const connectAttempts = tcpTotals && loader.features.missing('fentry') !== undefined;
+  const connectAttempts =
+    tcpTotals && (CONNECT_RESULTS.needs ?? []).some((need) => loader.features.missing(need) !== undefined);
   const ownerRodata = { agent_tgid: includeSelf ? 0 : self, cgroup_subsystem: cgroupSubsystem(cgroups) };
   const loaded = loader.load({
     object: 'core',
