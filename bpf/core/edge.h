@@ -311,6 +311,9 @@ struct edge_state {
 	u32 pad;
 	u64 unconfirmed; /* accepted sockets that two walks have seen, and that no process was seen reading */
 	u64 walked_sockets;
+	u64 queued_before; /* in accept queues, by the kernel's own count, when the agent started: no process held them */
+	u64 queued_now;	   /* in the queues of the same listeners, at the last walk */
+	u64 old_found;	   /* accepted sockets from before the agent that a process was found to hold */
 	u64 jiffies; /* a pair of readings from which userspace works out HZ */
 	u64 now_ns;
 	u64 lost[LOST_STAGES];

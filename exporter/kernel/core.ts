@@ -132,6 +132,8 @@ export interface KernelCore {
   readonly table: EdgeTable;
   /** What the kernel side was told of owners; every object that includes owner.h wants the same. */
   readonly ownerRodata: Readonly<Record<string, VariableValue>>;
+  /** The walk goes over descriptors: it finds what nobody knew until then. */
+  readonly walkFinds: boolean;
   /** Meets every socket: it adds what it has not accounted yet, and its protocol's walk runs. */
   walk(): void;
   /** Accepted sockets whose reader was not observed learn which process holds them. */
@@ -219,6 +221,7 @@ export function loadCore({
     loaded,
     table,
     ownerRodata,
+    walkFinds: loaded.links.has('core_walk_files'),
     walk: () => void walk.read(),
     findOwners: () => void finder.read(),
     close: () => loaded.close(),
