@@ -19,7 +19,7 @@ export function tcpAlerts(settings: Settings, recordings: Recordings): Rule[] {
       summary: (t) =>
         `${t.workload('server')} port ${t.label('server_port')}: ${t.percent} of connection attempts fail`,
       description: () =>
-        `More than ${scalarText(thresholds.connect_failure_ratio)} of the attempts failed over ${windows.rate}. The reason is on the TCP health dashboard: refused means that nobody listens, timed_out that packets are lost or filtered, unreachable that there is no route.`,
+        `More than ${scalarText(thresholds.connect_failure_ratio)} of the attempts failed over ${windows.rate}. The reason is on the TCP health dashboard: refused means that nobody listens, timed_out that packets are lost or filtered, unreachable and no_route that there is no way, prohibited that a rule forbids it, address_unavailable that the client has no port left, cancelled that the client gave up first.`,
     }),
     alert('KnpRetransmits', settings, {
       severity: 'warning',

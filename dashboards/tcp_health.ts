@@ -90,7 +90,7 @@ const connections: Section = {
       type: 'timeseries',
       title: 'Failed connects by reason',
       description:
-        'Attempts per second, as the clients saw it. refused: nobody listens; timed_out: packets are lost or filtered; unreachable: no route.',
+        'Attempts per second, as the clients saw it. refused: nobody listens; timed_out: packets are lost or filtered; unreachable: a router or the neighbour says no; no_route, prohibited, invalid: routes and rules of the client itself; address_unavailable: the client has no port left; cancelled: the client gave up before an answer came.',
       unit: 'cps',
       stacked: true,
       targets: [{ query: tcp.connectFailures('inbound', ['reason']), legend: '{{reason}}' }],

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "connect_failures.h"
 #include "dialled.h"
 #include "edge.h"
 #include "established.h"
@@ -93,6 +94,7 @@ static __always_inline int on_connect(struct sock *sk)
 		first.flags = SOCKET_IGNORED;
 	else
 		first.owner = current_owner();
+	connect_attempt_sent();
 	first.start_ns = bpf_ktime_get_ns();
 	first.remote_port = bpf_ntohs(sk->__sk_common.skc_dport); /* gone when a connect that failed is over */
 	state = bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE);
@@ -129,54 +131,38 @@ static __always_inline int on_listen(struct sock *sk)
 	return 0;
 }
 
+/*
+ * The end of an attempt whose socket had left TCP_CLOSE. With no error in the socket and the socket's lock owned it is the
+ * process that ends it: within connect(), where nothing was sent because it found no port, or later, when it gives up.
+ */
 static __always_inline enum connect_failure failure_of(struct sock *sk, struct socket_state *state)
 {
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	int error = sk->sk_err;
 
 	if (!error && (state->flags & SOCKET_REFUSED))
 		error = ECONNREFUSED; /* the process has been told already */
-	switch (error) {
-	case ECONNREFUSED:
-		return FAILED_REFUSED;
-	case ETIMEDOUT:
-		return FAILED_TIMED_OUT;
-	case ENETUNREACH:
-	case EHOSTUNREACH:
-		return FAILED_UNREACHABLE;
-	case ECONNRESET:
-		return FAILED_RESET;
-	default:
-		return FAILED_OTHER;
-	}
+	if (error || !sk->sk_lock.owned || !tcp)
+		return failure_of_answer(error);
+	return !tcp->segs_out && !sk->sk_shutdown ? FAILED_ADDRESS_UNAVAILABLE : FAILED_CANCELLED;
 }
 
 static __noinline int on_connect_failed(struct sock *sk, struct socket_state *state)
 {
+	enum connect_failure failure;
 	struct tcp_totals *totals;
 
 	if (!tcp_totals_kept)
 		return 0;
+	failure = failure_of(sk, state);
+	if (failure == FAILED_ADDRESS_UNAVAILABLE)
+		__sync_fetch_and_or(&state->flags, SOCKET_FAILED_AT_ONCE);
 	find_backend(sk, state);
 	totals = tcp_totals_of(edge_of(sk, state));
 	if (!totals)
 		return 0;
 	account_connection(sk, state, totals, true); /* a SYN sent again is a retransmitted segment */
-	switch (failure_of(sk, state)) { /* a variable index into a map value costs more than five adds */
-	case FAILED_REFUSED:
-		ATOMIC_ADD(totals->connect_failures[FAILED_REFUSED], 1);
-		break;
-	case FAILED_TIMED_OUT:
-		ATOMIC_ADD(totals->connect_failures[FAILED_TIMED_OUT], 1);
-		break;
-	case FAILED_UNREACHABLE:
-		ATOMIC_ADD(totals->connect_failures[FAILED_UNREACHABLE], 1);
-		break;
-	case FAILED_RESET:
-		ATOMIC_ADD(totals->connect_failures[FAILED_RESET], 1);
-		break;
-	default:
-		ATOMIC_ADD(totals->connect_failures[FAILED_OTHER], 1);
-	}
+	count_failure(totals, failure);
 	leave_edge(state);
 	return 0;
 }

@@ -68,5 +68,6 @@ int BPF_PROG(core_state_destroyed, struct sock *sk)
 	return 0;
 }
 
+#include "connect_results.h"
 #include "tcp_resets.h"
 #include "walk.h"

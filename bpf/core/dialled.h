@@ -13,7 +13,7 @@
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* The registers at the entry of a system call, by architecture: only one of these exists on a kernel. */
 struct pt_regs___nat_x86 {
-	unsigned long bx, cx, si, dx, orig_ax, cs;
+	unsigned long bx, cx, si, dx, ax, orig_ax, cs;
 };
 struct pt_regs___nat_arm64 {
 	u64 regs[31];
@@ -63,6 +63,58 @@ static __always_inline void *connect_argument(u64 *length)
 	return (void *)BPF_CORE_READ(arm64, regs[1]);
 }
 
+/* What the system call that is over has answered. */
+static __always_inline long call_result(void)
+{
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs___nat_x86 *x86 = regs;
+	struct pt_regs___nat_arm64 *arm64 = regs;
+
+	if (bpf_core_field_exists(x86->orig_ax))
+		return BPF_CORE_READ(x86, ax);
+	return BPF_CORE_READ(arm64, regs[0]);
+}
+
+/* struct sockaddr_in, struct sockaddr_in6 */
+struct address {
+	u16 family;
+	__be16 port;
+	u32 words[6]; /* IPv4: address; IPv6: flow label, address, scope */
+};
+
+/* Reads the address that connect() was given, as the process or as the kernel has it. */
+static __always_inline bool read_address(struct address *given, void *from, u64 length, bool user)
+{
+	u16 family = 0;
+
+	if (user ? bpf_probe_read_user(&family, 2, from) : bpf_probe_read_kernel(&family, 2, from))
+		return false;
+	if (family == AF_INET6 && length >= 24)
+		return !(user ? bpf_probe_read_user(given, 24, from) : bpf_probe_read_kernel(given, 24, from));
+	if (family == AF_INET && length >= 16)
+		return !(user ? bpf_probe_read_user(given, 8, from) : bpf_probe_read_kernel(given, 8, from));
+	return false;
+}
+
+/* The address in the form that keys have; says 4 for IPv4 and v4-mapped, 6 for the rest. */
+static __always_inline u8 endpoint_of(const struct address *given, u8 address[16])
+{
+	u32 *words = (u32 *)address;
+
+	if (given->family == AF_INET) {
+		words[0] = 0;
+		words[1] = 0;
+		words[2] = bpf_htonl(0xffff);
+		words[3] = given->words[0];
+		return 4;
+	}
+	words[0] = given->words[1];
+	words[1] = given->words[2];
+	words[2] = given->words[3];
+	words[3] = given->words[4];
+	return words[0] == 0 && words[1] == 0 && words[2] == bpf_htonl(0xffff) ? 4 : 6;
+}
+
 /*
  * Keeps what the process asked for, where the socket is connected to something else. Called in connect(), when the
  * kernel has its copy of the address; a process that overwrites its own meanwhile deceives only itself.
@@ -74,27 +126,12 @@ static __noinline int find_dialled(struct sock *sk, struct socket_state *state)
 	u32 *words = (u32 *)dialled.address;
 	u32 now[4] = {};
 	struct range *range;
-	struct {
-		u16 family;
-		__be16 port;
-		u32 words[6]; /* IPv4: address; IPv6: flow label, address, scope */
-	} given = {};
+	struct address given = {};
 	u64 length = 0;
 	void *argument = connect_argument(&length);
 
-	if (!argument || length < 8 || bpf_probe_read_user(&given, 8, argument))
+	if (!argument || !read_address(&given, argument, length, true) || !endpoint_of(&given, dialled.address))
 		return 0;
-	if (given.family == AF_INET) {
-		words[2] = bpf_htonl(0xffff);
-		words[3] = given.words[0];
-	} else if (given.family == AF_INET6 && length >= 24 && !bpf_probe_read_user(&given, 24, argument)) {
-		words[0] = given.words[1];
-		words[1] = given.words[2];
-		words[2] = given.words[3];
-		words[3] = given.words[4];
-	} else {
-		return 0;
-	}
 	remote_address(sk, (u8 *)now);
 	if (now[0] == words[0] && now[1] == words[1] && now[2] == words[2] && now[3] == words[3] &&
 	    sk->__sk_common.skc_dport == given.port)

@@ -137,6 +137,7 @@ enum socket_flags {
 	SOCKET_REFUSED = 16384,   /* the peer answered the SYN by a reset */
 	SOCKET_HOLDS_EDGE = 32768, /* in the edge's `sockets` */
 	SOCKET_SUBFLOW = 65536,   /* one of MPTCP's paths: what it moves counts on its whole, see mptcp.h */
+	SOCKET_FAILED_AT_ONCE = 131072, /* connect() is about to return with an error that has been counted */
 };
 
 /* What we know of one socket; a socket's child starts with a copy of its listener's (BPF_F_CLONE). */
@@ -191,6 +192,7 @@ enum lost_stage {
 	LOST_ESTABLISHED,	/* connections seen only at their end: counted, but without their handshake's time */
 	LOST_CONNTRACK_MESSAGE,	/* entries of connection tracking that are not laid out as we know them */
 	LOST_MPTCP_PAYLOAD,	/* connections of MPTCP on a kernel that does not say what they move, see mptcp.h */
+	LOST_CONNECT_RESULT,	/* calls of connect() whose result is not seen: one that fails at once is not counted */
 	LOST_STAGES,
 };
 
@@ -309,6 +311,9 @@ struct edge_state {
 	u32 pad;
 	u64 unconfirmed; /* accepted sockets that two walks have seen, and that no process was seen reading */
 	u64 walked_sockets;
+	u64 queued_before; /* in accept queues, by the kernel's own count, when the agent started: no process held them */
+	u64 queued_now;	   /* in the queues of the same listeners, at the last walk */
+	u64 old_found;	   /* accepted sockets from before the agent that a process was found to hold */
 	u64 jiffies; /* a pair of readings from which userspace works out HZ */
 	u64 now_ns;
 	u64 lost[LOST_STAGES];

@@ -60,6 +60,7 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct connection_account moved = {};
 	u32 jiffies = (u32)bpf_jiffies64();
+	struct edge_state *shared;
 
 	if (!tcp && !is_whole(sk))
 		return 0;
@@ -83,10 +84,14 @@ static __noinline int adopt_old_connection(struct sock *sk, struct task_struct *
 	first.sndbuf_limited = moved.sndbuf_limited;
 	if (first.role == ROLE_CLIENT)
 		find_backend(sk, &first);
-	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
+	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE)) {
 		count_lost(LOST_SOCKET_STORAGE);
-	else
-		join_pair(&first);
+		return 0;
+	}
+	join_pair(&first);
+	shared = shared_state();
+	if (shared && first.role == ROLE_SERVER)
+		ATOMIC_ADD(shared->old_found, 1);
 	return 0;
 }
 
@@ -94,13 +99,20 @@ static __noinline int adopt_old_listener(struct sock *sk, struct task_struct *ta
 {
 	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .flags = flags | SOCKET_PREEXISTING};
 	struct listen_key listen = {.netns = netns, .port = local_port_of(sk)};
+	struct edge_state *shared;
 
 	first.owner = first.listener_owner = owner_of(task);
 	first.start_ns = bpf_ktime_get_ns();
 	first.local_port = listen.port;
 	first.listen_drops = listen_drops_of(sk);
 	bpf_map_update_elem(&listen_ports, &listen, &first.owner, BPF_ANY);
-	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE))
+	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE)) {
 		count_lost(LOST_SOCKET_STORAGE);
+		return 0;
+	}
+	/* From here on what it accepts has a state; what waits in its queue has none until a process holds it. */
+	shared = shared_state();
+	if (shared && !flags)
+		ATOMIC_ADD(shared->queued_before, sk->sk_ack_backlog);
 	return 0;
 }

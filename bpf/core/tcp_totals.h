@@ -23,6 +23,11 @@ enum connect_failure {
 	FAILED_UNREACHABLE,
 	FAILED_RESET,
 	FAILED_OTHER,
+	FAILED_NO_ROUTE,	    /* this host has none */
+	FAILED_PROHIBITED,	    /* a rule of this host, or a filter on the way that says so */
+	FAILED_ADDRESS_UNAVAILABLE, /* no port is left, or the address is not this host's */
+	FAILED_INVALID,		    /* EINVAL, which a blackhole route answers */
+	FAILED_CANCELLED,	    /* given up by the process itself */
 	CONNECT_FAILURES,
 };
 

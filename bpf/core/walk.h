@@ -26,6 +26,7 @@ static __always_inline void walk_begins(struct edge_state *shared)
 	/* two walks give userspace the length of a jiffy */
 	shared->jiffies = bpf_jiffies64();
 	shared->now_ns = bpf_ktime_get_ns();
+	shared->queued_now = 0;
 }
 
 static __noinline int walk_socket(struct sock *sk, struct socket_state *state, struct edge_state *shared)
@@ -39,6 +40,8 @@ static __noinline int walk_socket(struct sock *sk, struct socket_state *state, s
 		if (state->role == ROLE_SERVER && !(state->flags & (SOCKET_OWNER_CONFIRMED | SOCKET_CLOSED)) &&
 		    (__sync_fetch_and_or(&state->flags, SOCKET_SEEN_UNCONFIRMED) & SOCKET_SEEN_UNCONFIRMED))
 			ATOMIC_ADD(shared->unconfirmed, 1);
+	} else if (state->flags & SOCKET_PREEXISTING) {
+		ATOMIC_ADD(shared->queued_now, sk->sk_ack_backlog);
 	}
 	if (state->flags & SOCKET_CLOSED || !settled(state))
 		return 0;
@@ -77,10 +80,50 @@ static __always_inline struct sock *tcp_socket_of(struct file *file)
 	return sk;
 }
 
+/*
+ * Walks over descriptors: the process that holds a socket's owns it. Run at start (find_listeners, then find_sockets),
+ * and the second again when accepted sockets have no reader that was seen, or while some wait in a queue that were there
+ * before the agent. core_walk_files does the same on its way.
+ */
+static __always_inline int adopt_old_socket(struct sock *sk, struct task_struct *task, bool listeners)
+{
+	u8 now = sk->__sk_common.skc_state;
+	u32 netns, flags;
+
+	if (now == TCP_CLOSE || now == TCP_SYN_SENT || now == TCP_SYN_RECV)
+		return 0;
+	netns = sk->__sk_common.skc_net.net->ns.inum;
+	flags = agent_tgid && (u32)task->tgid == agent_tgid ? SOCKET_IGNORED : 0;
+	if (now == TCP_LISTEN)
+		return adopt_old_listener(sk, task, netns, flags);
+	return listeners ? 0 : adopt_old_connection(sk, task, netns, flags);
+}
+
+static __always_inline int visit_file(struct bpf_iter__task_file *ctx, bool listeners)
+{
+	struct task_struct *task = ctx->task;
+	struct socket_state *state;
+	struct sock *sk;
+
+	if (!task)
+		return 0;
+	sk = tcp_socket_of(ctx->file);
+	if (!sk)
+		return 0;
+	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!state)
+		return adopt_old_socket(sk, task, listeners);
+	if (state->self == (u64)sk && state->role == ROLE_SERVER &&
+	    !(state->flags & (SOCKET_OWNER_CONFIRMED | SOCKET_IGNORED | SOCKET_CLOSED)))
+		confirm_owner(sk, state, task);
+	return 0;
+}
+
 SEC("iter/task_file")
 int core_walk_files(struct bpf_iter__task_file *ctx)
 {
 	struct edge_state *shared = shared_state();
+	struct task_struct *task = ctx->task;
 	struct socket_state *state;
 	struct sock *sk;
 
@@ -92,47 +135,18 @@ int core_walk_files(struct bpf_iter__task_file *ctx)
 			shared->walks++; /* 0 is that of a socket which no walk has met */
 	}
 	sk = tcp_socket_of(ctx->file);
-	state = sk ? socket_state_of(sk) : NULL;
+	if (!sk)
+		return 0;
+	/* What nobody knew until now was accepted since: it waited in a queue when the agent started. */
+	if (task && !bpf_sk_storage_get(&sockets, sk, 0, 0))
+		adopt_old_socket(sk, task, false);
+	state = socket_state_of(sk);
 	if (!state || state->walk == (u16)shared->walks)
 		return 0; /* several processes may hold one socket */
 	state->walk = shared->walks;
 	walk_socket(sk, state, shared);
 	call_stream_program(ctx, &stream_walk_file_programs, state->stream.protocol);
 	return 0;
-}
-
-/*
- * Walks over descriptors: the process that holds a socket's owns it. Run at start (find_listeners, then find_sockets),
- * and the second again when accepted sockets have no reader that was seen.
- */
-static __always_inline int visit_file(struct bpf_iter__task_file *ctx, bool listeners)
-{
-	struct task_struct *task = ctx->task;
-	struct socket_state *state;
-	struct sock *sk;
-	u32 netns, flags;
-	u8 now;
-
-	if (!task)
-		return 0;
-	sk = tcp_socket_of(ctx->file);
-	if (!sk)
-		return 0;
-	state = bpf_sk_storage_get(&sockets, sk, 0, 0);
-	if (state) {
-		if (state->self == (u64)sk && state->role == ROLE_SERVER &&
-		    !(state->flags & (SOCKET_OWNER_CONFIRMED | SOCKET_IGNORED | SOCKET_CLOSED)))
-			confirm_owner(sk, state, task);
-		return 0;
-	}
-	now = sk->__sk_common.skc_state;
-	if (now == TCP_CLOSE || now == TCP_SYN_SENT || now == TCP_SYN_RECV)
-		return 0;
-	netns = sk->__sk_common.skc_net.net->ns.inum;
-	flags = agent_tgid && (u32)task->tgid == agent_tgid ? SOCKET_IGNORED : 0;
-	if (now == TCP_LISTEN)
-		return adopt_old_listener(sk, task, netns, flags);
-	return listeners ? 0 : adopt_old_connection(sk, task, netns, flags);
 }
 
 SEC("iter/task_file")

@@ -58,6 +58,8 @@ enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define SOCK_STREAM 1
+#define IPPROTO_MPTCP 262
 #define PF_KTHREAD 0x00200000
 #define SOL_TCP_CHRONO_RWND_LIMITED 2 /* enum tcp_chrono in include/linux/tcp.h */
 #define SOL_TCP_CHRONO_SNDBUF_LIMITED 3
@@ -79,15 +81,34 @@ enum {
 };
 
 /* include/uapi/asm-generic/errno*.h */
+#define EPERM 1
+#define EACCES 13
+#define EINVAL 22
+#define EADDRNOTAVAIL 99
 #define ENETUNREACH 101
 #define ECONNRESET 104
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
 #define EHOSTUNREACH 113
+#define EALREADY 114
+#define EINPROGRESS 115
 
 /* include/uapi/linux/bpf.h: the verifier translates accesses, so the offsets are fixed */
 struct __sk_buff {
 	__u32 len;
+};
+/* Linux 6.18; opaque */
+struct bpf_task_work {
+	__u64 opaque;
+} __attribute__((aligned(8)));
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;
+	__u32 user_ip6[4];
+	__u32 user_port;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -139,6 +160,7 @@ struct sock {
 	u16 sk_protocol;
 	u16 sk_type;
 	int sk_err;
+	u8 sk_shutdown;
 	u32 sk_ack_backlog;
 	u32 sk_max_ack_backlog;
 };
@@ -162,6 +184,7 @@ struct tcp_sock {
 	u64 bytes_retrans;
 	u32 total_retrans;
 	u32 rcv_ooopack;
+	u32 segs_out;
 	u32 srtt_us;
 	u32 snd_una;
 	u32 rcv_nxt;
@@ -238,7 +261,10 @@ struct sk_buff {
 	__be16 protocol;
 };
 
-struct bpf_map;
+struct bpf_map {
+	u32 id;
+};
+typedef int (*bpf_task_work_callback_t)(struct bpf_map *map, void *key, void *value);
 struct seq_file;
 
 struct bpf_iter_meta {

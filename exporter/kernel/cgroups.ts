@@ -1,9 +1,23 @@
 // Finds cgroups of the v2 hierarchy, for programs that are attached to some and not to the root.
-import type { Dirent } from 'node:fs';
+import { type Dirent, readFileSync, statSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import type { AttachedLink, Scan, Target } from './attachments.ts';
 import { TargetGone } from './attachments.ts';
 import { KernelError } from './native.ts';
+
+/** The root of the v2 hierarchy is its first node. */
+const ROOT_NODE = 1;
+
+/** Where the root of the v2 hierarchy is mounted, if it is: what is attached there sees the whole host. */
+export function cgroupRoot(): string | undefined {
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+    const [left = '', right = ''] = line.split(' - ');
+    const path = left.split(' ')[4];
+    if (path === undefined || !right.startsWith('cgroup2 ')) continue;
+    if (statSync(path, { throwIfNoEntry: false })?.ino === ROOT_NODE) return path;
+  }
+  return undefined;
+}
 
 export interface Cgroup {
   readonly key: string;

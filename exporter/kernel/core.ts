@@ -2,10 +2,11 @@
 // probe shares it; exporter/probes/core.ts gives it names and reads it at each collection.
 import { arch } from 'node:os';
 import { Btf } from './btf.ts';
+import { cgroupRoot } from './cgroups.ts';
 import * as conntrack from './conntrack.ts';
 import { edgeTableLayouts } from './edge_layouts.ts';
 import { EdgeTable, type EdgeTableMaps, type RangeEntry } from './edge_table.ts';
-import type { BpfLoader, LoadedProbe, Purpose } from './loader.ts';
+import type { Alternative, BpfLoader, LoadedProbe, Purpose } from './loader.ts';
 import { type BpfLink, type BpfObject, kernelBtf } from './native.ts';
 import type { VariableValue } from './object.ts';
 
@@ -70,6 +71,30 @@ const RESETS: readonly Purpose[] = [
   },
 ];
 
+/** Attempts to connect that fail before anything is sent: see bpf/core/connect_results.h. */
+const CONNECT_RESULTS: Alternative = {
+  program: ['core_connect4_result', 'core_connect6_result'],
+  needs: ['fentry', 'function:tcp_v4_connect', 'function:tcp_v6_connect'],
+};
+
+function connects(): Purpose {
+  const path = cgroupRoot();
+  const begins: Alternative = {
+    program: ['core_connect4_begins', 'core_connect6_begins'],
+    needs: ['kfunc:bpf_task_work_schedule_resume_impl'],
+    attach: (program) => program.attachCgroup({ path: path ?? '' }),
+  };
+  return {
+    purpose: 'connects that fail at once',
+    alternatives: [
+      CONNECT_RESULTS,
+      // In a container that sees its own cgroup only, the rest of the host would be missing in silence.
+      ...(path === undefined ? [] : [begins]),
+    ],
+    optional: true,
+  };
+}
+
 /** Maps of the edge table. */
 const EDGE_MAPS: readonly (keyof EdgeTableMaps)[] = [
   'edges',
@@ -107,6 +132,8 @@ export interface KernelCore {
   readonly table: EdgeTable;
   /** What the kernel side was told of owners; every object that includes owner.h wants the same. */
   readonly ownerRodata: Readonly<Record<string, VariableValue>>;
+  /** The walk goes over descriptors: it finds what nobody knew until then. */
+  readonly walkFinds: boolean;
   /** Meets every socket: it adds what it has not accounted yet, and its protocol's walk runs. */
   walk(): void;
   /** Accepted sockets whose reader was not observed learn which process holds them. */
@@ -151,14 +178,17 @@ export function loadCore({
 }: CoreOptions): KernelCore {
   const { edges, owners, sockets } = limits;
   let table: EdgeTable | undefined;
+  const connectAttempts =
+    tcpTotals && (CONNECT_RESULTS.needs ?? []).some((need) => loader.features.missing(need) !== undefined);
   const ownerRodata = { agent_tgid: includeSelf ? 0 : self, cgroup_subsystem: cgroupSubsystem(cgroups) };
   const loaded = loader.load({
     object: 'core',
-    programs: tcpTotals ? [...CONNECTIONS, ...RESETS] : CONNECTIONS,
+    programs: tcpTotals ? [...CONNECTIONS, ...RESETS, connects()] : CONNECTIONS,
     rodata: {
       ...ownerRodata,
       walker_tgid: self,
       tcp_totals_kept: tcpTotals,
+      connect_attempts_kept: connectAttempts,
       // arm64 has no tail calls from programs with subprograms before 6.0; nor has it hooks on payload there.
       stream_programs_called: arch() !== 'arm64' || loader.features.missing('kernel:6.0') === undefined,
     },
@@ -171,6 +201,7 @@ export function loadCore({
       backends: sockets,
       // An edge is removed before its totals are, one at a time.
       tcp_totals: tcpTotals ? edges + 1 : 1,
+      ...(connectAttempts ? {} : { connect_attempts: 1 }),
     },
     prepare: (object) => {
       table = edgeTable(object);
@@ -190,6 +221,7 @@ export function loadCore({
     loaded,
     table,
     ownerRodata,
+    walkFinds: loaded.links.has('core_walk_files'),
     walk: () => void walk.read(),
     findOwners: () => void finder.read(),
     close: () => loaded.close(),

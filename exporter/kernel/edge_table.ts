@@ -81,6 +81,12 @@ export interface RangeEntry {
 export interface WalkState {
   readonly walkedSockets: number;
   readonly unconfirmed: number;
+  /** Connections in accept queues when the agent started: no process held them. */
+  readonly queuedBefore: number;
+  /** In the queues of the same listeners, at the last walk. */
+  readonly queuedNow: number;
+  /** Accepted sockets from before the agent that were found with the process that holds them. */
+  readonly oldFound: number;
 }
 
 const HERTZ = [100, 250, 300, 1000] as const;
@@ -264,6 +270,9 @@ export class EdgeTable {
     return {
       walkedSockets: Number(state.readBigUInt64LE(layout.offset('walked_sockets'))),
       unconfirmed: Number(state.readBigUInt64LE(layout.offset('unconfirmed'))),
+      queuedBefore: Number(state.readBigUInt64LE(layout.offset('queued_before'))),
+      queuedNow: Number(state.readBigUInt64LE(layout.offset('queued_now'))),
+      oldFound: Number(state.readBigUInt64LE(layout.offset('old_found'))),
     };
   }
 

@@ -25,7 +25,10 @@ export interface RunningCoreOptions {
   readonly self?: number;
 }
 
-/** Open connections at the observed ends, and how many of these have an edge of their own. */
+/**
+ * Open connections at the observed ends, those included that the kernel has and that were not found yet, and how many of all
+ * these have an edge of their own.
+ */
 export interface Coverage {
   readonly connections: number;
   readonly named: number;
@@ -77,6 +80,9 @@ export class CoreSource {
   #batch: EdgeBatch | undefined;
   #coverage: Coverage = { connections: 0, named: 0 };
   #unconfirmed = 0;
+  readonly #foundAtStart: number;
+  /** Connections that waited in accept queues when the agent started and were not found since. */
+  #unfound = Number.POSITIVE_INFINITY;
   #foundMillis = Number.NEGATIVE_INFINITY;
   #nowMillis = 0;
 
@@ -84,6 +90,7 @@ export class CoreSource {
     this.#core = core;
     this.#directory = directory;
     this.#pruner = new EdgePruner(core.table, directory);
+    this.#foundAtStart = core.table.walked().oldFound;
   }
 
   /** Hangs a probe on the collections; what it answers takes it off. */
@@ -136,12 +143,25 @@ export class CoreSource {
   #walk(nowMillis: number): void {
     const { table } = this.#core;
     this.#core.walk();
-    const { unconfirmed } = table.walked();
-    const waiting = unconfirmed > this.#unconfirmed;
+    const { unconfirmed, queuedNow } = table.walked();
+    const waiting = this.#lookForQueued(queuedNow) > 0 || unconfirmed > this.#unconfirmed;
     this.#unconfirmed = unconfirmed;
-    if (!waiting || nowMillis - this.#foundMillis < FIND_INTERVAL_MILLIS) return;
-    this.#foundMillis = nowMillis;
-    this.#core.findOwners();
+    // A queue that is shorter than what has to come out of it: some came out.
+    const accepted = queuedNow < this.#unfound;
+    if (accepted || (waiting && nowMillis - this.#foundMillis >= FIND_INTERVAL_MILLIS)) {
+      this.#foundMillis = nowMillis;
+      this.#core.findOwners();
+      this.#lookForQueued(queuedNow);
+      this.#unfound = Math.min(this.#unfound, queuedNow); // the rest is closed
+    }
+  }
+
+  /** How many of the connections that waited in accept queues at the start are still to be found. */
+  #lookForQueued(queuedNow: number): number {
+    const { queuedBefore, oldFound } = this.#core.table.walked();
+    this.#unfound = Math.min(this.#unfound, Math.max(0, queuedBefore - (oldFound - this.#foundAtStart)));
+    if (this.#core.walkFinds) this.#unfound = Math.min(this.#unfound, queuedNow);
+    return this.#unfound;
   }
 
   /** Which edges are in use, and how many connections have one of their own. */
@@ -163,7 +183,7 @@ export class CoreSource {
       if (this.#directory.isOther(id)) others += held;
       if (i % EDGES_PER_STEP === EDGES_PER_STEP - 1) yield;
     }
-    this.#coverage = { connections, named: connections - others };
+    this.#coverage = { connections: connections + this.#unfound, named: connections - others };
   }
 }
 

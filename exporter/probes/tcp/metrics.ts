@@ -53,7 +53,20 @@ export const TCP_METRICS = defineMetrics([
     unit: '{connection}',
     description: 'Connection attempts that did not become established.',
     attributes: [...EDGE, 'reason'],
-    values: { reason: ['refused', 'timed_out', 'unreachable', 'reset', 'other'] },
+    values: {
+      reason: [
+        'refused',
+        'timed_out',
+        'unreachable',
+        'reset',
+        'no_route',
+        'prohibited',
+        'address_unavailable',
+        'invalid',
+        'cancelled',
+        'other',
+      ],
+    },
   },
   {
     ...tcp,

@@ -213,6 +213,7 @@ export const NOTHING_LOST = {
   established: 0,
   conntrack_message: 0,
   mptcp_payload: 0,
+  connect_result: 0,
 };
 
 /** `tcp_info` of sockets as `ss` prints it, by field name. */

@@ -166,7 +166,7 @@ const network: Scenario[] = [
         component: 'tcp',
         summary: 'shop/cart port 8080: 10% of connection attempts fail',
         description:
-          'More than 0.05 of the attempts failed over 5m. The reason is on the TCP health dashboard: refused means that nobody listens, timed_out that packets are lost or filtered, unreachable that there is no route.',
+          'More than 0.05 of the attempts failed over 5m. The reason is on the TCP health dashboard: refused means that nobody listens, timed_out that packets are lost or filtered, unreachable and no_route that there is no way, prohibited that a rule forbids it, address_unavailable that the client has no port left, cancelled that the client gave up first.',
       },
     ],
   },

@@ -105,7 +105,16 @@ test('names that the outside depends on stay', () => {
 test('attributes are typed: closed sets as literals, optional ones optional', () => {
   type Failures = AttributesOf<'knp.tcp.connect_failures'>;
   expectTypeOf<Failures['reason']>().toEqualTypeOf<
-    'refused' | 'timed_out' | 'unreachable' | 'reset' | 'other'
+    | 'refused'
+    | 'timed_out'
+    | 'unreachable'
+    | 'reset'
+    | 'no_route'
+    | 'prohibited'
+    | 'address_unavailable'
+    | 'invalid'
+    | 'cancelled'
+    | 'other'
   >();
   expectTypeOf<Failures['reporter']>().toEqualTypeOf<'client' | 'server'>();
   expectTypeOf<Failures['client_workload']>().toEqualTypeOf<string | number>();
@@ -120,5 +129,7 @@ test('the reference names every metric, label and value', () => {
     expect(text).toContain(metric.description);
     for (const attribute of metric.attributes) expect(text).toContain(`| \`${labelName(attribute)}\` |`);
   }
-  expect(text).toContain('`reason` (refused, timed_out, unreachable, reset, other)');
+  expect(text).toContain(
+    '`reason` (refused, timed_out, unreachable, reset, no_route, prohibited, address_unavailable, invalid, cancelled, other)',
+  );
 });
