@@ -107,7 +107,8 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 /*
  * Where the other end of the connection is on this host too and does not see what passes (a proxy that lets the kernel copy,
  * by splice), every request that this end saw answered is one that is missing there. `number`: of answers so far. Not asked at
- * each request, but at the end of a connection and at every walk.
+ * each request, but at the end of a connection and at every walk. At each step of the end: the other end may have told of
+ * itself only after the first, since a call is seen when it returns.
  */
 static __noinline int stream_count_far(struct sock *sk, struct request_conn *conn, u16 number)
 {
@@ -128,9 +129,3 @@ static __noinline int stream_count_far(struct sock *sk, struct request_conn *con
 }
 
 #define STREAM_ANSWERED(conn) ((conn)->directions[STREAM_ANSWERS].number)
-
-/* The first change of state that ends a connection: later ones find the pair gone. */
-static __always_inline bool stream_begins_to_end(int before, int after)
-{
-	return after != TCP_CLOSE || before == TCP_ESTABLISHED || before == TCP_CLOSE_WAIT;
-}

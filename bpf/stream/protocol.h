@@ -271,7 +271,7 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 		if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK)                     \
 			return 0;                                                                              \
 		conn = bpf_sk_storage_get(&name##_conns, sk, 0, 0);                                            \
-		if (conn && stream_begins_to_end(before, after))                                               \
+		if (conn)                                                                                      \
 			stream_count_far(sk, &conn->base, STREAM_ANSWERED(conn));                                \
 		if (!conn || !stream_ends(sk, &conn->base, before, after, &end))                               \
 			return 0;                                                                              \
