@@ -154,14 +154,14 @@ static __noinline int on_connect_failed(struct sock *sk, struct socket_state *st
 
 	if (!tcp_totals_kept)
 		return 0;
-	failure = failure_of(sk, state);
-	if (failure == FAILED_ADDRESS_UNAVAILABLE)
-		__sync_fetch_and_or(&state->flags, SOCKET_FAILED_AT_ONCE);
 	find_backend(sk, state);
 	totals = tcp_totals_of(edge_of(sk, state));
 	if (!totals)
 		return 0;
 	account_connection(sk, state, totals, true); /* a SYN sent again is a retransmitted segment */
+	failure = failure_of(sk, state); /* not earlier: the verifier would look at all above for each of the reasons */
+	if (failure == FAILED_ADDRESS_UNAVAILABLE)
+		__sync_fetch_and_or(&state->flags, SOCKET_FAILED_AT_ONCE);
 	count_failure(totals, failure);
 	leave_edge(state);
 	return 0;
