@@ -90,17 +90,17 @@ static __always_inline int connect_begins(struct bpf_sock_addr *call)
 	struct connect_attempt none = {}, *attempt;
 	u64 thread = bpf_get_current_pid_tgid(), length;
 
-	if (!connect_attempts_kept)
-		return 1; /* nobody notes there which of the failures the socket's state tells */
 	if (call->type != SOCK_STREAM || (call->protocol != IPPROTO_TCP && call->protocol != IPPROTO_MPTCP))
 		return 1;
 	if (current_is_agent() || !connect_argument(&length))
 		return 1;
 	bpf_map_update_elem(&connect_attempts, &thread, &none, BPF_ANY);
 	attempt = bpf_map_lookup_elem(&connect_attempts, &thread);
-	if (!attempt || bpf_task_work_schedule_resume_impl(bpf_get_current_task_btf(), &attempt->work, &connect_attempts,
+	if (attempt && !bpf_task_work_schedule_resume_impl(bpf_get_current_task_btf(), &attempt->work, &connect_attempts,
 							   connect_returned, NULL))
-		count_lost(LOST_CONNECT_RESULT);
+		return 1;
+	count_lost(LOST_CONNECT_RESULT);
+	bpf_map_delete_elem(&connect_attempts, &thread); /* nobody else would */
 	return 1;
 }
 

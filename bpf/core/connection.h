@@ -110,6 +110,7 @@ static __always_inline int on_connect(struct sock *sk)
 static __always_inline int on_listen(struct sock *sk)
 {
 	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .tcp_state = TCP_LISTEN}, *state;
+	struct listener_account queue = {};
 	struct tcp_sock *tcp;
 
 	if (current_is_agent())
@@ -119,7 +120,8 @@ static __always_inline int on_listen(struct sock *sk)
 	first.listener_owner = first.owner;
 	first.local_port = local_port_of(sk);
 	first.start_ns = bpf_ktime_get_ns();
-	first.listen_drops = listen_drops_of(sk);
+	read_listener(sk, &queue);
+	first.listen_drops = queue.listen_drops;
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (tcp && is_subflow(tcp))
 		first.flags |= SOCKET_SUBFLOW;

@@ -130,8 +130,9 @@ static __noinline int find_dialled(struct sock *sk, struct socket_state *state)
 	u64 length = 0;
 	void *argument = connect_argument(&length);
 
-	if (!argument || !read_address(&given, argument, length, true) || !endpoint_of(&given, dialled.address))
+	if (!argument || !read_address(&given, argument, length, true))
 		return 0;
+	endpoint_of(&given, dialled.address);
 	remote_address(sk, (u8 *)now);
 	if (now[0] == words[0] && now[1] == words[1] && now[2] == words[2] && now[3] == words[3] &&
 	    sk->__sk_common.skc_dport == given.port)

@@ -16,8 +16,6 @@
 #include "kernel_types.h"
 #include <bpf/bpf_core_read.h>
 
-#define IPPROTO_MPTCP 262
-
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct mptcp_sock___core {
 	u64 bytes_sent; /* since 6.5, 38967f424b5b ("mptcp: track some aggregate data counters"); sent again is not in it */

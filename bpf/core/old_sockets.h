@@ -99,12 +99,14 @@ static __noinline int adopt_old_listener(struct sock *sk, struct task_struct *ta
 {
 	struct socket_state first = {.self = (u64)sk, .role = ROLE_LISTENER, .flags = flags | SOCKET_PREEXISTING};
 	struct listen_key listen = {.netns = netns, .port = local_port_of(sk)};
+	struct listener_account queue = {};
 	struct edge_state *shared;
 
 	first.owner = first.listener_owner = owner_of(task);
 	first.start_ns = bpf_ktime_get_ns();
 	first.local_port = listen.port;
-	first.listen_drops = listen_drops_of(sk);
+	read_listener(sk, &queue);
+	first.listen_drops = queue.listen_drops;
 	bpf_map_update_elem(&listen_ports, &listen, &first.owner, BPF_ANY);
 	if (!bpf_sk_storage_get(&sockets, sk, &first, BPF_SK_STORAGE_GET_F_CREATE)) {
 		count_lost(LOST_SOCKET_STORAGE);
@@ -113,6 +115,6 @@ static __noinline int adopt_old_listener(struct sock *sk, struct task_struct *ta
 	/* From here on what it accepts has a state; what waits in its queue has none until a process holds it. */
 	shared = shared_state();
 	if (shared && !flags)
-		ATOMIC_ADD(shared->queued_before, sk->sk_ack_backlog);
+		ATOMIC_ADD(shared->queued_before, queue.listen_backlog);
 	return 0;
 }

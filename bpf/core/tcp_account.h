@@ -122,10 +122,21 @@ static __noinline u32 read_whole(struct sock *sk, struct connection_account *now
 	return BPF_CORE_READ(tcp, srtt_us);
 }
 
-/* The socket that has a listener's queue. */
-static __always_inline u32 listen_drops_of(struct sock *sk)
+struct listener_account {
+	u32 listen_drops;
+	s32 listen_backlog, listen_limit;
+};
+
+/* What the kernel says of a listener. The queue of MPTCP's whole is its first subflow's. */
+static __always_inline void read_listener(struct sock *sk, struct listener_account *now)
 {
-	return is_whole(sk) ? BPF_CORE_READ(first_subflow(sk), sk_drops.counter) : sk->sk_drops.counter;
+	struct sock *queue = is_whole(sk) ? first_subflow(sk) : sk;
+
+	if (!queue)
+		return; /* stays what it was */
+	now->listen_drops = BPF_CORE_READ(queue, sk_drops.counter);
+	now->listen_backlog = BPF_CORE_READ(queue, sk_ack_backlog);
+	now->listen_limit = BPF_CORE_READ(queue, sk_max_ack_backlog);
 }
 
 static __always_inline bool closed(struct socket_state *state)
@@ -184,23 +195,17 @@ static __noinline int account_connection(struct sock *sk, struct socket_state *s
 
 static __noinline int account_listener(struct sock *sk, struct socket_state *state, struct tcp_totals *totals, bool final)
 {
-	struct {
-		u32 listen_drops;
-		s32 listen_backlog, listen_limit;
-	} before, now = {};
+	struct listener_account before, now;
 
 	before.listen_drops = READ_ONCE(state->listen_drops);
 	before.listen_backlog = READ_ONCE(state->listen_backlog);
 	before.listen_limit = READ_ONCE(state->listen_limit);
-	now.listen_drops = listen_drops_of(sk);
-	if (!final) {
-		struct sock *subflow = is_whole(sk) ? first_subflow(sk) : NULL;
-
-		now.listen_backlog = subflow ? BPF_CORE_READ(subflow, sk_ack_backlog) : sk->sk_ack_backlog;
-		now.listen_limit = subflow ? BPF_CORE_READ(subflow, sk_max_ack_backlog) : sk->sk_max_ack_backlog;
-		if (closed(state))
-			return 0;
-	}
+	now = before;
+	read_listener(sk, &now);
+	if (final)
+		now.listen_backlog = now.listen_limit = 0;
+	else if (closed(state))
+		return 0;
 	TAKE(state, before, now, listen_drops, totals->listen_drops, final);
 	TAKE(state, before, now, listen_backlog, totals->listen_backlog, final);
 	TAKE(state, before, now, listen_limit, totals->listen_limit, final);

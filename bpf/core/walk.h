@@ -41,7 +41,10 @@ static __noinline int walk_socket(struct sock *sk, struct socket_state *state, s
 		    (__sync_fetch_and_or(&state->flags, SOCKET_SEEN_UNCONFIRMED) & SOCKET_SEEN_UNCONFIRMED))
 			ATOMIC_ADD(shared->unconfirmed, 1);
 	} else if (state->flags & SOCKET_PREEXISTING) {
-		ATOMIC_ADD(shared->queued_now, sk->sk_ack_backlog);
+		struct listener_account queue = {};
+
+		read_listener(sk, &queue);
+		ATOMIC_ADD(shared->queued_now, queue.listen_backlog);
 	}
 	if (state->flags & SOCKET_CLOSED || !settled(state))
 		return 0;

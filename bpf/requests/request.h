@@ -74,8 +74,9 @@ enum request_conn_flags {
 	CONN_LEFT = 2,	 /* it speaks another protocol now */
 	CONN_PROVEN = 4, /* something was complete and valid: it really is this protocol */
 	CONN_ENDED = 8,	 /* closed */
-	CONN_CLOSING = 32, /* closed while a call that sends is under way: it ends when that is delivered */
 	CONN_UNSURE = 16, /* taken up while answers may have been outstanding: whose answer is whose is not certain yet */
+	CONN_SENDING = 32, /* closed while a call that sends is under way: it ends when that is delivered */
+	CONN_RECEIVING = 64, /* the same of one that receives */
 };
 
 #define TRACEPARENT 55 /* bytes of a version 00 field */

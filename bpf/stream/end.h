@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The end of a connection: does a change of state end it, for a process that may still read what arrived, or is still about
- * to send? Why did it end? Called by protocol.h.
+ * The end of a connection: does a change of state end it, for a process that may still read what arrived, or is in the
+ * middle of a call? Why did it end? Called by protocol.h.
  */
 #pragma once
 
@@ -40,30 +40,42 @@ static __always_inline enum request_error stream_close_error(struct request_conn
 	return REQUEST_ERROR_CLOSED;
 }
 
-/* A reset that arrives inside of a call that sends closes the socket before the call is over. What that has handed to the
- * kernel is delivered when it returns: a request, or an answer. (A FIN has a number too, but not in these states.) */
-static __noinline bool stream_sends_on(struct sock *sk, struct tcp_sock *tcp, struct request_conn *conn, int before)
+/*
+ * A reset or a FIN that arrives inside of a call closes the socket before the call is over. What it has moved until then is
+ * delivered when it returns: a request, or an answer. Says whether there is such a call.
+ */
+static __noinline bool stream_is_moving(struct sock *sk, struct tcp_sock *tcp, struct request_conn *conn, int before)
 {
 	struct socket_state *state = socket_state_of(sk);
-	u8 direction = stream_direction_of(conn->role, true) & 1;
+	struct tcp_sock___stream *fields = (void *)tcp;
+	u8 sent = stream_direction_of(conn->role, true) & 1, received = !sent;
+	struct stream *stream;
+	u32 calls = 0;
 
-	if (!state || (before != TCP_ESTABLISHED && before != TCP_CLOSE_WAIT))
+	if (!state)
 		return false;
-	if (state->stream.positioned[direction] ? state->stream.next_position[direction] == stream_position(sk, tcp, true)
-						: !tcp->bytes_sent) /* no call was delivered yet */
-		return false;
-	__sync_fetch_and_or(&conn->flags, CONN_CLOSING);
-	return true;
+	stream = &state->stream;
+	if (before == TCP_ESTABLISHED || before == TCP_CLOSE_WAIT) { /* else its own FIN has a number too */
+		if (stream->positioned[sent] ? stream->next_position[sent] != stream_position(sk, tcp, true)
+					     : tcp->bytes_sent /* no call was delivered yet */)
+			calls |= CONN_SENDING;
+	}
+	if (stream->positioned[received] ? stream->next_position[received] != stream_position(sk, tcp, false)
+					 : tcp->bytes_received != fields->rcv_nxt - fields->copied_seq)
+		calls |= CONN_RECEIVING;
+	if (calls)
+		__sync_fetch_and_or(&conn->flags, calls);
+	return calls;
 }
 
-/* The call that sends was delivered, after the socket was closed. Fills `end`. */
-static __noinline bool stream_sent_last(struct sock *sk, struct request_conn *conn, u32 direction,
-					struct request_end *end)
+/* A call was delivered after the socket was closed. Was it the last one? Fills `end` if so. */
+static __noinline bool stream_moved_last(struct sock *sk, struct request_conn *conn, u32 direction, struct request_end *end)
 {
+	u32 call = direction == stream_direction_of(conn->role, true) ? CONN_SENDING : CONN_RECEIVING;
 	struct socket_state *state = socket_state_of(sk);
+	u32 left = __sync_fetch_and_and(&conn->flags, ~call) & (CONN_SENDING | CONN_RECEIVING) & ~call;
 
-	if (!state || !end || (conn->flags & (CONN_LEFT | CONN_ENDED)) ||
-	    direction != stream_direction_of(conn->role, true))
+	if (!state || !end || left || (conn->flags & (CONN_LEFT | CONN_ENDED)))
 		return false;
 	end->error = stream_close_error(conn, state->stream.close_error);
 	end->now_ns = bpf_ktime_get_ns();
@@ -85,7 +97,7 @@ static __always_inline bool stream_ends(struct sock *sk, struct request_conn *co
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if ((!tcp && !is_whole(sk)) || (conn->role == ROLE_CLIENT && stream_may_read_on(sk, tcp, before, after)))
 		return false;
-	if (after == TCP_CLOSE && before != TCP_CLOSE && tcp && stream_sends_on(sk, tcp, conn, before))
+	if (after == TCP_CLOSE && before != TCP_CLOSE && tcp && stream_is_moving(sk, tcp, conn, before))
 		return false;
 	end->error = REQUEST_ERROR_CLOSED;
 	if (after == TCP_CLOSE) {

@@ -246,8 +246,8 @@ static __always_inline bool stream_is_idle(struct request_conn *conn, struct req
 						    (work->call.direction == STREAM_REQUESTS) ==               \
 							    (conn->base.role == ROLE_SERVER));                 \
 			undecided = name##_call_bytes(conn, call);                                             \
-			if (conn->base.flags & CONN_CLOSING)                                                   \
-				ends = stream_sent_last(sk, &conn->base, call->io.direction, &end);            \
+			if (conn->base.flags & (CONN_SENDING | CONN_RECEIVING))                                \
+				ends = stream_moved_last(sk, &conn->base, call->io.direction, &end);           \
 		}                                                                                              \
 		if (ends)                                                                                      \
 			name##_end(conn, &end);                                                                \

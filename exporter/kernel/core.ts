@@ -77,8 +77,9 @@ const CONNECT_RESULTS: Alternative = {
   needs: ['fentry', 'function:tcp_v4_connect', 'function:tcp_v6_connect'],
 };
 
-function connects(): Purpose {
-  const path = cgroupRoot();
+/** `attempts`: fexit is not there, and the programs note which failures the socket's state tells (connect_attempts_kept). */
+function connects(attempts: boolean): Purpose {
+  const path = attempts ? cgroupRoot() : undefined;
   const begins: Alternative = {
     program: ['core_connect4_begins', 'core_connect6_begins'],
     needs: ['kfunc:bpf_task_work_schedule_resume_impl'],
@@ -183,7 +184,7 @@ export function loadCore({
   const ownerRodata = { agent_tgid: includeSelf ? 0 : self, cgroup_subsystem: cgroupSubsystem(cgroups) };
   const loaded = loader.load({
     object: 'core',
-    programs: tcpTotals ? [...CONNECTIONS, ...RESETS, connects()] : CONNECTIONS,
+    programs: tcpTotals ? [...CONNECTIONS, ...RESETS, connects(connectAttempts)] : CONNECTIONS,
     rodata: {
       ...ownerRodata,
       walker_tgid: self,
